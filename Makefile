@@ -1,0 +1,47 @@
+# Each target sets up .venv by itself. `make help` lists them.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+# The newest supported Python on this machine. Another one: make PYTHON=/path/to/python3 book
+PYTHON ?= $(shell for v in 3.13 3.12 3.11 3.10 3; do \
+	python$$v -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
+	&& { echo python$$v; break; }; done)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PORT ?= 8000
+
+.PHONY: help install book test lab serve clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 12
+
+install: $(STAMP)  ## set up .venv with everything that the other targets need
+
+book: $(STAMP)  ## build the book into _build/html; warnings are errors
+	$(BIN)/jupyter-book build . -W -n --keep-going
+	@echo "Open _build/html/index.html, or run: make serve"
+
+test: $(STAMP)  ## check the code's style and run all tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pytest
+
+lab: $(STAMP)  ## open the chapters in JupyterLab
+	$(BIN)/jupyter lab book
+
+serve:  ## serve the built book on this machine (PORT=8000)
+	@test -f _build/html/index.html || $(MAKE) book
+	$(PYTHON) -m http.server $(PORT) --bind 127.0.0.1 --directory _build/html
+
+clean:  ## remove what was built (not .venv, not runs/)
+	rm -rf _build .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "No Python 3.10 to 3.13 found; name one: make PYTHON=/path/to/python3 ..."; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { \
+	  echo "$(PYTHON) cannot make environments. On Debian and Ubuntu: sudo apt install python3-venv"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[book,data,sweep,dev]'
+	@touch $@

@@ -1,0 +1,31 @@
+// Small repairs of what the widgets draw, as they draw it.
+(() => {
+  // A frame's description is the widget's tooltip, which becomes a title attribute; a screen
+  // reader needs it as alternative text. Frames without one are decoration and say nothing.
+  const describe = (image) => {
+    if (image.title && image.alt !== image.title) image.alt = image.title;
+    else if (!image.hasAttribute("alt")) image.alt = "";
+  };
+
+  // A slider's handle is a focusable element; it tells its name only if it is told its label.
+  const name = (handle) => {
+    handle.tabIndex = 0;
+    const label = handle.closest(".jupyter-widgets")?.querySelector(".widget-label");
+    if (label?.textContent && !handle.hasAttribute("aria-label"))
+      handle.setAttribute("aria-label", label.textContent);
+  };
+
+  const mend = (root) => {
+    root.querySelectorAll?.("img.widget-image, .widget-image img").forEach(describe);
+    root.querySelectorAll?.(".noUi-handle").forEach(name);
+  };
+
+  document.addEventListener("DOMContentLoaded", () => {
+    mend(document);
+    new MutationObserver((changes) => {
+      for (const { target } of changes) mend(target.parentElement ?? target);
+    }).observe(document.body, {
+      childList: true, subtree: true, attributes: true, attributeFilter: ["title"],
+    });
+  });
+})();

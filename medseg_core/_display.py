@@ -1,0 +1,35 @@
+"""Output that a notebook shows and stores, and that a plain Python session prints."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+
+def in_notebook() -> bool:
+    """Whether a Jupyter kernel or IPython runs this code."""
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and ipython.get_ipython() is not None
+
+
+def show(bundle: dict[str, Any]) -> None:
+    """Display a bundle {MIME type: content}; outside of a notebook print its `text/plain`."""
+    if in_notebook():
+        from IPython.display import display
+
+        display(bundle, raw=True)
+    else:
+        print(bundle["text/plain"])
+
+
+def cell() -> tuple[int, Any] | None:
+    """The notebook cell that runs now: (execution count, its identity); None elsewhere.
+
+    The identity is the front end's cell id where it sends one, else the cell's source.
+    """
+    if not in_notebook():
+        return None
+    shell = sys.modules["IPython"].get_ipython()
+    parent = shell.get_parent() if hasattr(shell, "get_parent") else {}
+    identity = (parent.get("metadata") or {}).get("cellId")
+    return shell.execution_count, identity or (shell.user_ns.get("In") or [""])[-1]

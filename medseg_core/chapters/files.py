@@ -1,0 +1,83 @@
+"""Files that are whole or absent: written under a hidden name beside the target, then renamed."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import uuid
+from pathlib import Path
+
+from .errors import UsageError
+
+_OWNER = re.compile(r"-(?P<host>[^-]+)-(?P<pid>\d+)-[0-9a-f]{6}$")
+
+
+def partial_name(target: Path) -> Path:
+    """A hidden name beside `target` (same file system) that says which process is writing it."""
+    name = f".{target.stem}-{_host()}-{os.getpid()}-{uuid.uuid4().hex[:6]}.partial"
+    return target.with_name(name + target.suffix)
+
+
+def clean_partials(target: Path) -> list[Path]:
+    """Delete what killed processes of this machine have left of `target`."""
+    removed = []
+    for path in target.parent.glob(f".{_escape(target.stem)}-*.partial{target.suffix}"):
+        owner = _OWNER.search(path.name.removesuffix(f".partial{target.suffix}"))
+        owned = owner and path.name == f".{target.stem}{owner.group()}.partial{target.suffix}"
+        if owned and owner["host"] == _host() and not alive(int(owner["pid"])):
+            path.unlink(missing_ok=True)
+            removed.append(path)
+    return removed
+
+
+def write_whole(path: Path, content: bytes | str) -> None:
+    """Replace `path` in one step."""
+    partial = partial_name(path)
+    data = content.encode() if isinstance(content, str) else content
+    try:
+        with partial.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def check_target(target: Path) -> None:
+    """Refuse a target that could not be written, before anything is computed."""
+    folder = target.parent
+    if target.suffix != ".ipynb":
+        raise UsageError(f"output {str(target)!r}: a run's output is a notebook, *.ipynb")
+    if not folder.is_dir():
+        what = "is not a folder" if folder.exists() else "does not exist"
+        raise UsageError(f"output {str(target)!r}: the folder {str(folder)!r} {what}")
+    if target.is_dir():
+        raise UsageError(f"output {str(target)!r} is a folder")
+    probe = partial_name(target)
+    try:
+        probe.touch(exist_ok=False)
+        probe.unlink()
+    except OSError as error:
+        raise UsageError(
+            f"output {str(target)!r}: cannot write into {str(folder)!r} ({error.strerror})"
+        ) from None
+
+
+def alive(pid: int) -> bool:
+    """Whether a process of that id runs on this machine."""
+    try:
+        import psutil
+
+        return psutil.pid_exists(pid)
+    except ImportError:
+        return True  # better a left-over file than one taken from a running process
+
+
+def _host() -> str:
+    return re.sub(r"[^A-Za-z0-9.]", "_", socket.gethostname()) or "localhost"
+
+
+def _escape(stem: str) -> str:
+    return re.sub(r"([*?[])", r"[\1]", stem)

@@ -1,0 +1,59 @@
+"""The kernel that runs a chapter: this very Python, a private IPython folder, no open port."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_client.manager import AsyncKernelManager
+from traitlets import default
+
+# A Unix socket's path must fit into 104 bytes on macOS (108 on Linux).
+LONGEST_SOCKET = 100
+
+
+def manager_class(folder: Path, cwd: Path, env: dict[str, str]) -> type[AsyncKernelManager]:
+    """A kernel manager for one run.
+
+    An empty list of kernel folders leaves Jupyter its native fallback, the Python that runs us: no
+    kernel spec need be installed, and one that points to another Python does no harm. Sockets in
+    `folder` instead of TCP ports, so that runs side by side cannot race for a port.
+    """
+
+    class ThisPython(AsyncKernelManager):
+        @default("kernel_spec_manager")
+        def _native(self) -> KernelSpecManager:
+            return KernelSpecManager(kernel_dirs=[], parent=self)
+
+        @default("transport")
+        def _transport(self) -> str:
+            socket = f"{folder / 'kernel.json'}-ipc-5"
+            short = len(os.fsencode(socket)) <= LONGEST_SOCKET
+            return "ipc" if short and sys.platform != "win32" else "tcp"
+
+        @default("connection_file")
+        def _connection_file(self) -> str:
+            return str(folder / "kernel.json")
+
+        async def _async_start_kernel(self, **kw: Any) -> None:
+            kw["cwd"] = str(cwd)
+            kw["env"] = kernel_environment(folder, env)
+            await super()._async_start_kernel(**kw)
+
+        start_kernel = _async_start_kernel
+
+    return ThisPython
+
+
+def kernel_environment(folder: Path, extra: dict[str, str]) -> dict[str, str]:
+    """The kernel's environment: ours, a private IPYTHONDIR, figures inline, debugger silent."""
+    return {
+        **os.environ,
+        "IPYTHONDIR": str(folder / "ipython"),
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+        **extra,
+    }

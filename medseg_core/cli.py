@@ -1,0 +1,339 @@
+"""The command `medseg`: list, show, run, refresh and check the chapters, read their claims.
+
+Exit codes: 0 done, 1 a chapter failed or broke a rule, 2 wrong arguments, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from medseg_core import __version__
+from medseg_core.chapters.errors import UsageError, unknown
+
+if TYPE_CHECKING:
+    from medseg_core.chapters.catalogue import Chapter
+    from medseg_core.chapters.check import Verdict
+    from medseg_core.chapters.run import RunResult
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class _Group(click.Group):
+    """Commands that report wrong arguments by name and end cleanly when interrupted."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args and not args[0].startswith("-") and args[0] not in self.commands:
+            raise click.UsageError(str(unknown("command", args[0], self.commands)), ctx)
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        # What a cluster's scheduler sends: end as Ctrl-C does, the kernel too.
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+        try:
+            return super().invoke(ctx)
+        except UsageError as error:
+            click.echo(f"medseg: {error}", err=True)
+            ctx.exit(2)
+        except KeyboardInterrupt:
+            click.echo("\nmedseg: interrupted; no output was written", err=True)
+            ctx.exit(130)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--root", type=click.Path(path_type=Path), help="The book's root, if not found from here."
+)
+@click.version_option(__version__, prog_name="medseg")
+@click.pass_context
+def main(ctx: click.Context, root: Path | None) -> None:
+    """Read, run and check the chapters of the MedSeg Book."""
+    ctx.obj = root
+
+
+def _root(ctx: click.Context) -> Path:
+    from medseg_core.chapters.catalogue import find_root
+
+    return Path(ctx.obj).resolve() if ctx.obj else find_root()
+
+
+def _select(ctx: click.Context, slugs: tuple[str, ...]) -> list[Chapter]:
+    from medseg_core.chapters.catalogue import select
+
+    return select(_root(ctx), slugs)
+
+
+@main.command("list")
+@click.pass_context
+def list_(ctx: click.Context) -> None:
+    """List all notebooks: kind, theme, last run, claims."""
+    from medseg_core.chapters import notebook
+    from medseg_core.chapters.claims import counts, summary
+
+    chapters = _select(ctx, ())
+    width = max((len(c.slug) for c in chapters), default=0)
+    for chapter in chapters:
+        record = _record(chapter)
+        state = "no outputs yet"
+        if record:
+            state = f"{record.get('scale') or 'run'} in {_duration(record.get('seconds'))}"
+            if record.get("code_hash") != notebook.code_hash(chapter.code):
+                state += ", outdated"
+        payload = notebook.payload(chapter.outputs, notebook.CLAIMS_MIME) or {}
+        if payload.get("claims"):
+            state += f"; {summary(counts(payload['claims']))}"
+        where = f"{chapter.kind:<8}  {chapter.theme or '-'}"
+        click.echo(f"{chapter.slug:<{width}}  {where}\n{'':<{width}}  {chapter.title} [{state}]")
+
+
+@main.command()
+@click.argument("slug")
+@click.pass_context
+def show(ctx: click.Context, slug: str) -> None:
+    """Show a chapter: its box, its parameters, its last run."""
+    from medseg_core.chapters import notebook
+    from medseg_core.chapters.catalogue import find_chapter
+
+    chapter = find_chapter(_root(ctx), slug)
+    click.echo(f"{chapter.slug} ({chapter.kind}): {chapter.title}")
+    click.echo(f"{chapter.source.relative_to(chapter.root)}\n")
+    for line in _glance(chapter):
+        click.echo(f"  {line}")
+    click.echo("\nParameters (-p name value):")
+    for name, about in notebook.parameters(chapter.code).items():
+        kind = f"{name}: {about['inferred_type_name']} = {about['default']}"
+        click.echo(f"  {kind:<32}  {about['help']}")
+    record = _record(chapter)
+    if record:
+        memory = record.get("peak_memory_mb")
+        click.echo(
+            f"\nLast run: {record.get('scale')} scale, seed {record.get('seed')}, "
+            f"{record.get('device')}, {_duration(record.get('seconds'))}"
+            + (f", {memory:.0f} MiB" if memory else "")
+            + f", {record.get('date')}"
+        )
+        if record.get("code_hash") != notebook.code_hash(chapter.code):
+            click.echo("The code has changed since.")
+    _print_claims(notebook.payload(chapter.outputs, notebook.CLAIMS_MIME))
+
+
+@main.command()
+@click.argument("slug")
+@click.option(
+    "-p",
+    "parameters",
+    nargs=2,
+    multiple=True,
+    metavar="NAME VALUE",
+    help="A parameter of the notebook; VALUE as in YAML, e.g. -p overrides '{n_train: 20}'.",
+)
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="One of the chapter's settings; short for -p overrides '{KEY: VALUE}'.",
+)
+@click.option("--scale", help="smoke | lesson | paper; short for -p scale ...")
+@click.option("--seed", type=int, help="Short for -p seed ...")
+@click.option("--device", help="auto | cpu | cuda | cuda:1 | mps; short for -p device ...")
+@click.option("-o", "--output", help="Executed notebook; default: runs/SLUG/... here.")
+@click.option("--no-progress", is_flag=True, help="No progress bar.")
+@click.pass_context
+def run(
+    ctx: click.Context,
+    slug: str,
+    parameters: tuple[tuple[str, str], ...],
+    settings: tuple[str, ...],
+    output: str | None,
+    no_progress: bool,
+    **short: Any,
+) -> None:
+    """Run a chapter (a slug, or the path of a notebook) with your parameters.
+
+    \b
+    medseg run edpcnn --scale smoke
+    medseg run edpcnn --seed 3 --set n_train=20
+    medseg run edpcnn --scale paper -p data_dir ~/ACDC -p device cuda
+    """
+    from medseg_core.chapters import run as runner
+
+    given = _given(parameters, settings, short)
+    root = Path(ctx.obj).resolve() if ctx.obj else None
+    prepared = runner.prepare(slug, given, root=root)
+    if prepared.note:
+        click.echo(prepared.note, err=True)
+    if output is None:
+        target = runner.default_output(prepared)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        output = str(target)
+    result = runner.execute(slug, output, given, progress=not no_progress, root=root)
+    if not result.ok:
+        _fail(result)
+        ctx.exit(1)
+    _print_claims(result.claims)
+    memory = result.provenance.get("peak_memory_mb")
+    click.echo(
+        f"\n{_duration(result.seconds)}" + (f", peak memory {memory:.0f} MiB" if memory else "")
+    )
+    click.echo(_relative(result.output))
+
+
+@main.command()
+@click.argument("slugs", nargs=-1, metavar="[SLUG]...")
+@click.option("--all", "all_", is_flag=True, help="Every notebook of the book.")
+@click.option("--stale", is_flag=True, help="Those whose outputs do not belong to their code.")
+@click.option("--scale", default="lesson", show_default=True, help="Another one only to try out.")
+@click.option("--device", default="cpu", show_default=True, help="Another one only to try out.")
+@click.option("--no-progress", is_flag=True, help="No progress bar.")
+@click.pass_context
+def refresh(
+    ctx: click.Context,
+    slugs: tuple[str, ...],
+    all_: bool,
+    stale: bool,
+    scale: str,
+    device: str,
+    no_progress: bool,
+) -> None:
+    """Run chapters from their source (.py) and store them with their outputs (.ipynb)."""
+    from medseg_core.chapters import notebook
+    from medseg_core.chapters.refresh import refresh as refresh_one
+
+    if bool(slugs) + all_ + stale != 1:
+        raise UsageError("name the chapters to refresh, or give --all or --stale")
+    chapters = _select(ctx, slugs)
+    if stale:
+        chapters = [
+            c for c in chapters if _record(c).get("code_hash") != notebook.code_hash(c.code)
+        ]
+    # The page of all claims reads the others' results, so it comes last.
+    failed = False
+    for chapter in sorted(chapters, key=lambda c: c.kind == "page"):
+        result = refresh_one(chapter, scale=scale, device=device, progress=not no_progress)
+        if result.ok:
+            where = _relative(result.output)
+            click.echo(f"{chapter.slug}: {where}, {_duration(result.seconds)}")
+        else:
+            _fail(result)
+            failed = True
+    ctx.exit(int(failed))
+
+
+@main.command()
+@click.argument("slugs", nargs=-1, metavar="[SLUG]...")
+@click.pass_context
+def check(ctx: click.Context, slugs: tuple[str, ...]) -> None:
+    """Check the stored notebooks: in step, up to date, complete, fit for the static page."""
+    from medseg_core.chapters.check import check as check_one
+
+    verdicts = []
+    for chapter in _select(ctx, slugs):
+        verdicts.append(check_one(chapter))
+        _print_verdict(verdicts[-1])
+    broken = sum(not v.ok for v in verdicts)
+    if broken:
+        click.echo(f"\n{broken} of {len(verdicts)} notebooks break a rule")
+    ctx.exit(int(broken > 0))
+
+
+@main.command()
+@click.argument("slugs", nargs=-1, metavar="[SLUG or NOTEBOOK]...")
+@click.pass_context
+def claims(ctx: click.Context, slugs: tuple[str, ...]) -> None:
+    """Print the stored claims of chapters, or of a run's output."""
+    from medseg_core.chapters import notebook
+    from medseg_core.chapters.claims import read
+
+    paths = [Path(s) for s in slugs if s.endswith(".ipynb")]
+    for path in paths:
+        if not path.is_file():
+            raise UsageError(f"there is no notebook {str(path)!r}")
+        click.echo(f"{path}")
+        _print_claims(notebook.payload(notebook.read_stored(path), notebook.CLAIMS_MIME), "  none")
+    named = tuple(s for s in slugs if not s.endswith(".ipynb"))
+    if named or not paths:
+        chapters = _select(ctx, named)
+        shown = {c.slug for c in read(chapters)} | set(named)
+        for chapter in chapters:
+            if chapter.slug in shown:
+                click.echo(f"{chapter.slug}: {chapter.title}")
+                payload = notebook.payload(chapter.outputs, notebook.CLAIMS_MIME)
+                _print_claims(payload, "  no claims stored yet")
+                click.echo()
+
+
+def _given(
+    parameters: tuple[tuple[str, str], ...], settings: tuple[str, ...], short: dict[str, Any]
+) -> dict[str, Any]:
+    """All the ways to name a parameter, in one dict; the same one twice is refused."""
+    from medseg_core.chapters.parameters import merge_overrides, parse_value
+
+    given: dict[str, Any] = {}
+    for name, text in parameters:
+        if name in given:
+            raise UsageError(f"parameter {name!r} is given twice")
+        given[name] = parse_value(text, name)
+    for name, value in short.items():
+        if value is not None and given.setdefault(name, value) != value:
+            raise UsageError(f"{name} is given twice: --{name} {value} and -p {name} {given[name]}")
+    pairs = []
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals or not key.strip():
+            raise UsageError(f"--set takes KEY=VALUE, got {setting!r}")
+        pairs.append((key.strip(), parse_value(text, key)))
+    return merge_overrides(given, pairs)
+
+
+def _fail(result: RunResult) -> None:
+    click.echo(f"\n{result.failure.report()}\n", err=True)
+    click.echo(f"Notebook with the traceback: {_relative(result.output)}", err=True)
+
+
+def _print_claims(payload: dict[str, Any] | None, otherwise: str = "") -> None:
+    from medseg_core.chapters.claims import plain
+
+    if payload and payload.get("claims"):
+        click.echo("\n" + plain(payload))
+    elif otherwise:
+        click.echo(otherwise)
+
+
+def _print_verdict(verdict: Verdict) -> None:
+    word = "ok" if verdict.ok else f"{len(verdict.problems)} problems"
+    click.echo(f"{verdict.chapter.slug} ({verdict.chapter.kind}): {word}")
+    for rule, message in verdict.problems:
+        click.echo(f"  [{rule}] {message}")
+    for note in verdict.notes:
+        click.echo(f"  note: {note}")
+
+
+def _record(chapter: Chapter) -> dict[str, Any]:
+    return chapter.outputs.metadata.get("medseg", {}) if chapter.outputs is not None else {}
+
+
+def _glance(chapter: Chapter) -> list[str]:
+    """The first cell's box, without its title and the lines that open and close it."""
+    lines = chapter.code.cells[0].source.splitlines() if chapter.code.cells else []
+    marks = ("# ", ":::", "```", ":class:")
+    return [line for line in lines if line.strip() and not line.lstrip(":`").startswith(marks)]
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "unknown time"
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.1f} min"
+
+
+def _relative(path: str) -> str:
+    if "://" in path:
+        return path
+    absolute = Path(path).absolute()
+    here = Path.cwd()
+    return str(absolute.relative_to(here)) if absolute.is_relative_to(here) else str(absolute)

@@ -1,0 +1,1 @@
+"""Embedded data: one imaging modality per file, built on `medseg_core.physics`."""

@@ -1,0 +1,162 @@
+"""Noise laws and random fields of imaging physics; every draw comes from the generator given."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from medseg_core import checks
+
+
+def gaussian_field(
+    shape: Sequence[int],
+    gen: torch.Generator,
+    *,
+    sigma_px: float | None = None,
+    band: tuple[float, float] | None = None,
+    anisotropy: Sequence[float] | None = None,
+) -> Tensor:
+    """Stationary Gaussian random field with zero mean and unit variance.
+
+    White noise w is filtered in the Fourier domain, x = F⁻¹(H·F(w)) / √mean|H|², with either
+    H(f) = exp(−2π²σ²|f|²) (a Gaussian kernel: correlation exp(−d²/4σ²) at distance d) or
+    H(f) = 1 for lo ≤ |f| < hi (``band``, cycles per pixel). The field is drawn on a larger grid
+    and cropped, so that opposite borders are independent. Variance 1 holds for the ensemble, not
+    for each draw.
+
+    Args:
+        shape: size of the field, 1 to 3 axes.
+        gen: generator of the white noise; the field lives on its device.
+        sigma_px: standard deviation of the kernel in pixels; 0 gives white noise.
+        band: alternatively, the pass band ``(lo, hi)`` with 0 ≤ lo < hi.
+        anisotropy: factor on ``sigma_px`` for each axis.
+
+    Returns:
+        float32 tensor of ``shape``.
+
+    Raises:
+        ValueError: unless exactly one of ``sigma_px`` and ``band`` is given and valid.
+    """
+    if (sigma_px is None) == (band is None):
+        raise ValueError(
+            f"give exactly one of sigma_px and band, got sigma_px={sigma_px}, band={band}"
+        )
+    if band is not None and not 0 <= band[0] < band[1]:
+        raise ValueError(f"band must be (lo, hi) with 0 <= lo < hi, got {band}")
+    if sigma_px is not None:
+        checks.between(sigma_px, "sigma_px", 0, math.inf)
+    stretch = [1.0] * len(shape) if anisotropy is None else list(anisotropy)
+    if len(stretch) != len(shape):
+        raise ValueError(f"anisotropy needs one factor per axis of {tuple(shape)}, got {stretch}")
+
+    reach = sigma_px if sigma_px is not None else 1 / max(band[0], 0.02)
+    padded = [n + math.ceil(6 * reach * a) for n, a in zip(shape, stretch, strict=True)]
+    f2 = torch.zeros(padded, device=gen.device)
+    for axis, (n, a) in enumerate(zip(padded, stretch, strict=True)):
+        line = torch.fft.fftfreq(n, device=gen.device) * a
+        f2 = f2 + (line**2).reshape([-1 if k == axis else 1 for k in range(len(padded))])
+    if band is None:
+        transfer = torch.exp(-2 * math.pi**2 * sigma_px**2 * f2)
+    else:
+        transfer = ((f2 >= band[0] ** 2) & (f2 < band[1] ** 2)).float()
+        if not transfer.any():
+            raise ValueError(f"band {band} holds no frequency of a field of shape {tuple(shape)}")
+    white = torch.randn(padded, generator=gen, device=gen.device)
+    field = torch.fft.ifftn(torch.fft.fftn(white) * transfer).real / transfer.square().mean().sqrt()
+    return field[tuple(slice(0, n) for n in shape)].contiguous()
+
+
+def bias_field(
+    shape: Sequence[int], gen: torch.Generator, strength: float = 0.2, order: int = 3
+) -> Tensor:
+    """Smooth multiplicative coil shading b = 1 + s·p, p a random polynomial scaled to max|p| = 1.
+
+    Args:
+        shape: size of the field, any number of axes.
+        gen: generator of the coefficients.
+        strength: s in [0, 1): the largest deviation from 1.
+        order: total degree of the polynomial, at least 1.
+
+    Returns:
+        float32 tensor of ``shape``; its mean is 1, its values lie in [1 − s, 1 + s].
+    """
+    checks.between(strength, "strength", 0, 0.999)
+    checks.between(order, "order", 1, 8)
+    axes = [torch.linspace(-1, 1, n, device=gen.device) for n in shape]
+    grid = torch.meshgrid(*axes, indexing="ij")
+    p = torch.zeros(tuple(shape), device=gen.device)
+    for degree in torch.cartesian_prod(*[torch.arange(order + 1)] * len(shape)).reshape(
+        -1, len(shape)
+    ):
+        if 1 <= int(degree.sum()) <= order:
+            weight = torch.randn((), generator=gen, device=gen.device)
+            term = torch.ones_like(p)
+            for x, d in zip(grid, degree.tolist(), strict=True):
+                term = term * x**d
+            p = p + weight * term
+    p = p - p.mean()
+    return 1 + strength * p / p.abs().max().clamp_min(1e-12)
+
+
+def rician(x: Tensor, sigma: float, gen: torch.Generator) -> Tensor:
+    """Magnitude MR noise: |x + σ(n₁ + i·n₂)| with independent standard normal n₁, n₂.
+
+    Args:
+        x: noise-free magnitude, any shape, ≥ 0.
+        sigma: standard deviation σ of each channel, in the units of ``x``.
+        gen: generator; must live on the device of ``x``.
+
+    Source: Gudbjartsson and Patz, The Rician distribution of noisy MRI data, 1995.
+    """
+    checks.between(sigma, "sigma", 0, math.inf)
+    real = x + sigma * torch.randn(x.shape, generator=gen, device=x.device)
+    imaginary = sigma * torch.randn(x.shape, generator=gen, device=x.device)
+    return torch.hypot(real, imaginary)
+
+
+def poisson_gaussian(
+    x: Tensor, gen: torch.Generator, *, photons: float, read_sigma: float
+) -> Tensor:
+    """Photon counting with read-out noise: Poisson(x·photons)/photons + N(0, read_sigma²).
+
+    Args:
+        x: expected intensity, any shape, ≥ 0.
+        gen: generator; must live on the device of ``x``.
+        photons: expected counts at intensity 1; the shot noise has variance x/photons.
+        read_sigma: standard deviation of the read-out noise, in the units of ``x``.
+    """
+    if not photons > 0:
+        raise ValueError(f"photons must be > 0, got {photons}")
+    checks.between(read_sigma, "read_sigma", 0, math.inf)
+    if (x < 0).any():
+        raise ValueError(f"x must be >= 0 (an expected intensity), got a minimum of {x.min():.4g}")
+    counts = torch.poisson(x * photons, generator=gen) / photons
+    return counts + read_sigma * torch.randn(x.shape, generator=gen, device=x.device)
+
+
+def blur(x: Tensor, sigma_px: float) -> Tensor:
+    """Gaussian blur with edge replication, separable, kernel cut at 4σ.
+
+    Args:
+        x: ``(N,C,*S)``, 1 to 3 spatial axes.
+        sigma_px: standard deviation in pixels; 0 returns ``x``.
+    """
+    checks.between(sigma_px, "sigma_px", 0, math.inf)
+    if sigma_px == 0:
+        return x
+    radius = math.ceil(4 * sigma_px)
+    taps = torch.arange(-radius, radius + 1, device=x.device, dtype=x.dtype)
+    kernel = torch.exp(-0.5 * (taps / sigma_px) ** 2)
+    kernel = kernel / kernel.sum()
+    for axis in range(2, x.ndim):
+        y = x.movedim(axis, -1)
+        lines = y.reshape(-1, 1, y.shape[-1])  # (N·C·other axes, 1, length)
+        # Replication by index: F.pad refuses a pad that is longer than the line.
+        index = torch.arange(-radius, lines.shape[-1] + radius, device=x.device)
+        padded = lines[..., index.clamp(0, lines.shape[-1] - 1)]
+        x = F.conv1d(padded, kernel.view(1, 1, -1)).reshape(y.shape).movedim(-1, axis)
+    return x.contiguous()
