@@ -36,7 +36,7 @@ def seconds(device, repeats, *calls):
     return [statistics.median(record) for record in times]
 
 
-def maps(device, B, N, M, delta):  # noqa: N803 (the paper's letters)
+def maps(device, B, N, M, delta):
     gen = torch.Generator().manual_seed(0)
     return torch.randn(B, N, M + 1, generator=gen).to(device), delta
 
@@ -61,10 +61,16 @@ def growth(device, repeats):
             g, delta = maps(device, **{**PAPER, name: size})
             calls.append(lambda g=g, delta=delta: circular_dp(g, delta))
         times = seconds(device, repeats, *calls)
-        print(f"  {name}: " + ", ".join(f"{s}: {1e3 * t:.2f} ms" for s, t in zip(sizes, times)))
+        print(
+            f"  {name}: "
+            + ", ".join(f"{s}: {1e3 * t:.2f} ms" for s, t in zip(sizes, times, strict=True))
+        )
     calls = [lambda d=d: circular_dp(maps(device, **PAPER)[0], d) for d in (1, 2, 5, 10)]
     times = seconds(device, repeats, *calls)
-    print("  δ: " + ", ".join(f"{d}: {1e3 * t:.2f} ms" for d, t in zip((1, 2, 5, 10), times)))
+    print(
+        "  δ: "
+        + ", ".join(f"{d}: {1e3 * t:.2f} ms" for d, t in zip((1, 2, 5, 10), times, strict=True))
+    )
 
 
 def other_ways(device, repeats):

@@ -183,5 +183,7 @@ def join(*phrases: str) -> str:
 
 
 def tidy(value: float | None) -> float | None:
-    """Six significant digits: what a reader or a comparison can use."""
-    return None if value is None else float(f"{value:.6g}")
+    """Six significant digits, which is what a comparison can use; whole numbers as they are."""
+    if value is None or float(value).is_integer():
+        return None if value is None else float(value)
+    return float(f"{value:.6g}")

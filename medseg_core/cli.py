@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 a chapter failed or broke a rule, 2 wrong arguments, 130 i
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
 from collections.abc import Callable
@@ -35,6 +36,7 @@ class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         # What a cluster's scheduler sends: end as Ctrl-C does, the kernel too.
         signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+        logging.getLogger("papermill").addHandler(logging.NullHandler())  # we report, once
         try:
             return super().invoke(ctx)
         except UsageError as error:
@@ -319,10 +321,11 @@ def _record(chapter: Chapter) -> dict[str, Any]:
 
 
 def _glance(chapter: Chapter) -> list[str]:
-    """The first cell's box, without its title and the lines that open and close it."""
-    lines = chapter.code.cells[0].source.splitlines() if chapter.code.cells else []
-    marks = ("# ", ":::", "```", ":class:")
-    return [line for line in lines if line.strip() and not line.lstrip(":`").startswith(marks)]
+    """What stands in the first cell's box, or the first cell where it has none."""
+    first = chapter.code.cells[0].source if chapter.code.cells else ""
+    lines = first.split("At a glance", 1)[-1].splitlines()
+    fences = ("# ", ":::", "```", ":class:")
+    return [line for line in lines if line.strip() and not line.startswith(fences)]
 
 
 def _duration(seconds: float | None) -> str:

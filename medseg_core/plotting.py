@@ -249,11 +249,13 @@ def best_median_worst(
     name: str = "Dice",
     higher_is_better: bool = True,
     size: tuple[int, int] = (1, 1),
+    legend: Mapping[str, str] | None = None,
 ) -> Figure:
     """The best, the median and the worst case side by side, chosen by the scores, not by hand.
 
     `render(index, ax)` draws one case; `scores` (N,), of which NaN take no part (their number is
-    in the title of the worst); `size` (H, W) of the images, for their aspect.
+    in the title of the worst); `size` (H, W) of the images, for their aspect; `legend` {text:
+    colour}, such as `plotting.ERRORS`.
     """
     values = _array(scores).astype(float).ravel()
     order = np.argsort(-values if higher_is_better else values, kind="stable")  # NaN last
@@ -268,6 +270,7 @@ def best_median_worst(
     missing = values.size - len(order)
     if missing:
         axes[-1].set_title(axes[-1].get_title() + f"\n{missing} of {values.size} without a score")
+    _legend(fig, axes, {text: _patch(colour) for text, colour in (legend or {}).items()}, None)
     return fig
 
 
@@ -346,7 +349,7 @@ def paper_table(
         cells = [
             cell
             for m in metrics
-            for cell in (_number(theirs.get(m), digits), _number(mine.get(m), digits))
+            for cell in (_printed(theirs.get(m)), _number(mine.get(m), digits))
         ]
         rows.append([method, *cells])
     if note is None:
@@ -360,9 +363,13 @@ def _as_dict(results: Any, metrics: set[str]) -> dict[str, dict[str, Any]]:
     if isinstance(results, Mapping):
         return {arm: dict(row) for arm, row in results.items()}
     return {
-        arm: {m: results.values(arm, m) for m in results.metrics if m in metrics}
+        arm: {m: results.per_seed(arm, m) for m in results.metrics if m in metrics}
         for arm in results.arms
     }
+
+
+def _printed(value: Any) -> str:
+    return "–" if value is None else str(value)  # the paper's own digits
 
 
 def _number(value: Any, digits: int) -> str:

@@ -99,5 +99,8 @@ def _canonical(node: Any) -> str:
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     if isinstance(node, documented) and ast.get_docstring(node, clean=False) is not None:
         fields["body"] = node.body[1:]
+    if isinstance(node, ast.JoinedStr):  # early Python 3.12 adds empty pieces to format strings
+        pieces = node.values
+        fields["values"] = [v for v in pieces if getattr(v, "value", None) != ""]
     inner = (f"{k}={_canonical(v)}" for k, v in sorted(fields.items()) if v not in (None, []))
     return f"{type(node).__name__}({','.join(inner)})"

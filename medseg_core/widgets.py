@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 MAX_FRAMES = 60
 MAX_BYTES = 400_000
-QUALITIES = (88, 78, 65, 50, 35)
+# Best first: step of the grey and colour levels of a lossless picture (an error of at most half a
+# step of 255), quality of a lossy one. Each frame takes the smaller.
+QUALITIES = ((4, 85), (8, 70), (12, 55), (16, 40))
+DPIS = (150, 125, 100)  # of a figure; 100 per inch are shown, more is sharper on dense screens
 PAGE_PX = 700
 
 
@@ -30,7 +33,7 @@ def frames(
     alt: str = "",
     labels: Mapping[str, str] | None = None,
     width: int | None = None,
-    target_bytes: int = 150_000,
+    target_bytes: int = 200_000,
     **axes: Sequence[Any] | Mapping[str, Any],
 ) -> ipywidgets.VBox:
     """Sliders over pictures that are rendered beforehand, one for each combination of the values.
@@ -49,7 +52,8 @@ def frames(
     labels : text beside a slider; otherwise the axis's name.
     width : width on the page in pixels; otherwise 100 per inch of a figure, and small arrays are
         enlarged. A narrow page shrinks it.
-    target_bytes : the quality is lowered until all pictures together weigh no more than this.
+    target_bytes : resolution, grey levels and quality are lowered until all pictures together
+        weigh no more than this, as far as that goes.
 
     Raises
     ------
@@ -75,11 +79,15 @@ def frames(
             raise ValueError(f"{what} names {sorted(unknown)}, the axes are {list(axes)}")
     texts = {name: (labels or {}).get(name, name.replace("_", " ")) for name in axes}
 
-    pictures, tooltips, shown_width = [], [], width
-    for combination in itertools.product(*(options.items() for options in axes.values())):
+    combinations = list(itertools.product(*(options.items() for options in axes.values())))
+    pictures, tooltips, dpi = [], [], None
+    for combination in combinations:
         values = dict(zip(axes, (value for _, value in combination), strict=True))
-        picture, natural_width = _picture(render(**values))
-        shown_width = shown_width or natural_width
+        result = render(**values)
+        if hasattr(result, "savefig"):
+            dpi = dpi or _dpi(result, target_bytes / len(combinations))
+            width = width or round(100 * result.get_figwidth())
+        picture = _picture(result, dpi or DPIS[0])
         if pictures and picture.size != pictures[0].size:
             raise ValueError(
                 f"render must return pictures of one size, got {pictures[0].size} and "
@@ -90,9 +98,8 @@ def frames(
             f"{text} {label}" for text, (label, _) in zip(texts.values(), combination, strict=True)
         )
         tooltips.append(f"{alt}; {at}" if alt else at)
-    return _linked(
-        _encode(pictures, target_bytes), tooltips, axes, texts, first, shown_width or PAGE_PX
-    )
+    encoded = _encode(pictures, target_bytes)
+    return _linked(encoded, tooltips, axes, texts, first, width or min(PAGE_PX, picture.width))
 
 
 def live(render: Callable[..., Any], **controls: Any) -> Any:
@@ -111,7 +118,7 @@ def live(render: Callable[..., Any], **controls: Any) -> Any:
     import ipywidgets as W
     from IPython.display import display
 
-    made = W.interactive(lambda: None).widget_from_abbrev  # the abbreviations of `interact`
+    made = W.interactive.widget_from_abbrev  # the abbreviations of `interact`
     widgets = {name: made(c) if not isinstance(c, W.Widget) else c for name, c in controls.items()}
     unknown = [name for name, widget in widgets.items() if widget is None]
     if unknown:
@@ -124,7 +131,7 @@ def live(render: Callable[..., Any], **controls: Any) -> Any:
     def show(**values: Any) -> None:
         result = render(**values)
         if result is not None:
-            display(_picture(result)[0])
+            display(_picture(result))
 
     return W.VBox([*widgets.values(), W.interactive_output(show, widgets)])
 
@@ -186,20 +193,32 @@ def _start(name: str, options: dict[str, Any], start: Mapping[str, Any]) -> int:
     raise ValueError(f"start: {name}={start[name]!r} is none of {list(options.values())}")
 
 
-def _picture(result: Any) -> tuple[Image.Image, int]:
-    """What `render` returned as an RGB image, and its natural width on the page in pixels."""
+def _dpi(figure: Any, target: float) -> int:
+    """The finest resolution at which this figure weighs no more than `target` bytes."""
+    fits = (d for d in DPIS if len(_smallest(_draw(figure, d), *QUALITIES[1])) <= target)
+    return next(fits, DPIS[-1])
+
+
+def _draw(figure: Any, dpi: int) -> Image.Image:
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi, facecolor="white")
+    return Image.open(buffer).convert("RGB")
+
+
+def _picture(result: Any, dpi: int = DPIS[0]) -> Image.Image:
+    """What `render` returned as an RGB image; figures are closed."""
     from PIL import Image
 
     if hasattr(result, "savefig"):
         import matplotlib.pyplot as plt
 
-        buffer = io.BytesIO()
-        # Half as many pixels again as are shown: sharp on dense screens, still small.
-        result.savefig(buffer, format="png", dpi=150, facecolor="white")
+        picture = _draw(result, dpi)
         plt.close(result)
-        return Image.open(buffer).convert("RGB"), round(100 * result.get_figwidth())
+        return picture
     if isinstance(result, Image.Image):
-        return result.convert("RGB"), min(PAGE_PX, result.width)
+        return result.convert("RGB")
     array = result.detach().cpu().numpy() if hasattr(result, "detach") else result
     if not isinstance(array, np.ndarray):
         raise TypeError(
@@ -214,18 +233,13 @@ def _picture(result: Any) -> tuple[Image.Image, int]:
         array = np.rint(255 * array.astype(float).clip(0, 1)).astype(np.uint8)
     image = Image.fromarray(array).convert("RGB")
     times = max(1, math.ceil(320 / image.width))  # small images keep their pixels square
-    image = image.resize((image.width * times, image.height * times), Image.Resampling.NEAREST)
-    return image, min(PAGE_PX, image.width)
+    return image.resize((image.width * times, image.height * times), Image.Resampling.NEAREST)
 
 
 def _encode(pictures: Sequence[Image.Image], target: int) -> list[bytes]:
-    """WebP: lossless where that is smaller (drawings), else at the quality that the size allows."""
-    lossless = [_webp(picture, lossless=True) for picture in pictures]
-    for quality in QUALITIES:
-        encoded = [
-            min((exact, _webp(picture, quality=quality)), key=len)
-            for exact, picture in zip(lossless, pictures, strict=True)
-        ]
+    """All pictures as WebP, as good as `target` bytes in all allow."""
+    for step, quality in QUALITIES:
+        encoded = [_smallest(picture, step, quality) for picture in pictures]
         if sum(map(len, encoded)) <= target:
             return encoded
     total = sum(map(len, encoded))
@@ -236,6 +250,13 @@ def _encode(pictures: Sequence[Image.Image], target: int) -> list[bytes]:
             "draw fewer or smaller ones"
         )
     return encoded
+
+
+def _smallest(picture: Image.Image, step: int, quality: int) -> bytes:
+    """WebP: drawings are smaller (and sharper) lossless with fewer levels, photographs lossy."""
+    # Counted from white, which stays white; a palette would mix thin coloured lines with grey.
+    rounded = picture.point([max(0, 255 - step * round((255 - v) / step)) for v in range(256)] * 3)
+    return min(_webp(rounded, lossless=True), _webp(picture, quality=quality), key=len)
 
 
 def _webp(picture: Image.Image, **options: Any) -> bytes:
@@ -254,6 +275,7 @@ def _linked(
 ) -> ipywidgets.VBox:
     """Sliders linked in the browser to nested stacks, the first axis outermost."""
     import ipywidgets as W
+    import traitlets
 
     column = f"{max(map(len, texts.values())) * 0.62 + 0.8:.1f}em"
     sliders = [
@@ -263,7 +285,7 @@ def _linked(
             description=texts[name],
             continuous_update=True,
             style={"description_width": column},
-            layout=W.Layout(width="auto", max_width=f"{max(width, 320)}px"),
+            layout=W.Layout(width="auto", max_width=f"{max(width, 480)}px"),
         )
         for name, options in axes.items()
     ]
@@ -276,6 +298,10 @@ def _linked(
         )
         for value, tooltip in zip(encoded, tooltips, strict=True)
     ]
+    for image in level:
+        # The front end shows a tooltip only where a description is empty, and fails to draw a
+        # widget that has none at all, as images do.
+        image.add_traits(description=traitlets.Unicode("").tag(sync=True))
     # Innermost axis first: each run of len(options) children becomes one stack.
     for slider in reversed(sliders):
         n = len(slider.options)

@@ -24,7 +24,7 @@ def test_finite_returns_what_it_accepts(x):
 def test_finite_reads_complex_numbers_and_scalars():
     with pytest.raises(ValueError, match="k must be finite"):
         checks.finite(torch.tensor([1 + 1j, complex(0, float("nan"))]), "k")
-    with pytest.raises(ValueError, match="lr must be finite, got nan$"):
+    with pytest.raises(ValueError, match=r"lr must be finite, got nan$"):
         checks.finite(float("nan"), "lr")
 
 
@@ -86,9 +86,9 @@ def test_between_names_the_first_place(make):
 
 def test_between_takes_open_ends_and_scalars():
     assert checks.between(3, "n", 1, None) == 3
-    with pytest.raises(ValueError, match="n must be at least 1, got 0$"):
+    with pytest.raises(ValueError, match=r"n must be at least 1, got 0$"):
         checks.between(0, "n", 1, None)
-    with pytest.raises(ValueError, match="n must be at most 1, got 2$"):
+    with pytest.raises(ValueError, match=r"n must be at most 1, got 2$"):
         checks.between(2, "n", None, 1)
     with pytest.raises(TypeError, match="n must be numeric, got 'a'"):
         checks.between("a", "n", 0, 1)

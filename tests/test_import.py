@@ -24,7 +24,9 @@ def test_claims_can_be_read_without_torch():
 
 
 def test_import_is_quick():
-    code = "import time; t = time.perf_counter(); import medseg_core; print(time.perf_counter() - t)"
+    code = (
+        "import time; t = time.perf_counter(); import medseg_core; print(time.perf_counter() - t)"
+    )
     seconds = []
     for _ in range(3):
         seconds.append(float(run(code)))

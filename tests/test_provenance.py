@@ -39,10 +39,10 @@ print(before, provenance.peak_memory_mb())
     assert held[0] == 1
 
 
-CODE = '''
+CODE = """
 def f(x: int = 3) -> str:
     return f"{x!r:>{x}} # no comment" + 'a'
-'''
+"""
 
 
 @pytest.fixture

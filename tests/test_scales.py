@@ -48,11 +48,12 @@ def test_a_run_holds_the_scale_s_settings():
 
 
 def test_fewer_seeds_on_a_cpu_where_the_settings_say_so():
-    @dataclass
+    @dataclass(frozen=True)
     class Few(Settings):
         n_seeds_cpu: int = 2
 
     assert begin(dict.fromkeys(scales.SCALES, Few())).seeds == [0, 1]
+    assert scales._n_seeds(Few(), torch.device("cuda")) == 3
     with pytest.raises(ValueError, match="n_seeds_cpu must be at least 1, got 0"):
         begin(dict.fromkeys(scales.SCALES, Few(n_seeds_cpu=0)))
 
@@ -131,7 +132,11 @@ def test_overrides_that_do_not_fit_are_refused(overrides, error, message):
         ({"scale": "leson"}, ValueError, r"scale must be one of .* \(did you mean 'lesson'\?\)"),
         ({"table": {"lesson": Settings()}}, ValueError, "table must have the scales"),
         ({"table": TABLE | {"huge": Settings()}}, ValueError, "table must have the scales"),
-        ({"table": TABLE | {"paper": {"steps": 1}}}, TypeError, "one dataclass, got Settings, dict"),
+        (
+            {"table": TABLE | {"paper": {"steps": 1}}},
+            TypeError,
+            "one dataclass, got Settings, dict",
+        ),
         ({"seed": -1}, ValueError, "seed must be 0 or more"),
         ({"seed": "0"}, TypeError, "seed must be an integer"),
         ({"device": "toaster"}, ValueError, "device"),

@@ -22,7 +22,11 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 CLAIMS = "application/vnd.medseg.claims+json"
-IDEA = re.compile(r"^[\s>|*:-]*\*\*(?:the )?idea[^*]*\*\*[\s:|.–-]*(.+)", re.I | re.M)  # noqa: RUF001
+# The words after "**Idea:**" in the box at the top, with their continuation lines.
+IDEA = re.compile(
+    r"^[\s>|*-]*\*\*(?:the )?idea[^*]*\*\*[\s:|.]*(.+(?:\n(?!\s*[-*|:#]).+)*)", re.I | re.M
+)
+PARAGRAPH = re.compile(r"^(?![#:`({>|\-*+!\s])(.+(?:\n.+)*)", re.M)
 
 
 @dataclass
@@ -45,11 +49,11 @@ class Page:
 
 
 def plain(markdown: str) -> str:
-    """The words of one line of MyST, without citations, links and table edges."""
+    """The words of a line of MyST in one line, without citations, links and table edges."""
     text = re.sub(r"\s*\{cite:\w+\}`[^`]*`", "", markdown)
     text = re.sub(r"\{[\w:]+\}`([^`<]*)(?:<[^`]*)?`", r"\1", text)
     text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text)
-    return text.strip(" |\n")
+    return " ".join(text.split()).strip(" |")
 
 
 def read_page(root: Path, docname: str) -> Page:
@@ -63,7 +67,7 @@ def read_page(root: Path, docname: str) -> Page:
         prose = ["".join(c["source"]) for c in cells if c["cell_type"] == "markdown"]
     opening = "\n\n".join(prose[:4])
     title = re.search(r"^# +(.+)$", opening, re.M)
-    idea = IDEA.search(opening) or re.search(r"^(?![#:`({>|\-*+!\s])(.+)$", opening, re.M)
+    idea = IDEA.search(opening) or PARAGRAPH.search(opening)
     page = Page(
         docname,
         title=plain(title[1]) if title else Path(docname).name,
@@ -117,7 +121,7 @@ class ChapterGallery(FromMarkdown):
 
     def run(self) -> list[nodes.Node]:
         folders = self.arguments or [theme["folder"] for theme in self.themes()]
-        lines = ["::::{grid} 1 2 2 3", ":gutter: 3", ":class-container: gallery", ""]
+        lines = ["::::{grid} 1 2 2 2", ":gutter: 3", ":class-container: gallery", ""]
         for page in self.pages(folders):
             lines += [*self.card(page), ""]
         return self.parse([*lines, "::::"])
@@ -135,7 +139,7 @@ class ChapterGallery(FromMarkdown):
             f":img-top: /book/_static/thumbnails/{picture.name}",
             f":img-alt: Picture from the chapter {page.title}",
             "",
-            page.idea,
+            page.idea[:1].upper() + page.idea[1:],
             "",
             "+++",
             foot,

@@ -60,12 +60,12 @@ def set_address(app: Sphinx, config: Config) -> None:
 
 def without_foreign_scripts(app, pagename, templatename, context, doctree) -> None:
     # Thebe's start script names its CDN, and does nothing without a Binder behind the book.
-    context["script_files"] = [
-        script
-        for script in context.get("script_files", [])
-        if "thebe"
-        not in f"{getattr(script, 'filename', script)}{getattr(script, 'attributes', '')}"
-    ]
+    def names_thebe(script) -> bool:
+        return (
+            "thebe" in f"{getattr(script, 'filename', script)} {getattr(script, 'attributes', '')}"
+        )
+
+    context["script_files"] = [s for s in context.get("script_files", []) if not names_thebe(s)]
 
 
 def setup(app: Sphinx) -> dict:

@@ -1,4 +1,4 @@
-// Small repairs of what the widgets draw, as they draw it.
+// Small repairs: words for what the widgets draw, and a search that works from the disk.
 (() => {
   // A frame's description is the widget's tooltip, which becomes a title attribute; a screen
   // reader needs it as alternative text. Frames without one are decoration and say nothing.
@@ -19,6 +19,11 @@
     root.querySelectorAll?.("img.widget-image, .widget-image img").forEach(describe);
     root.querySelectorAll?.(".noUi-handle").forEach(name);
   };
+
+  // A page opened from the disk may not read its neighbours, and the search would fail to quote
+  // them; without the quotations it finds the pages all the same.
+  if (location.protocol === "file:" && typeof DOCUMENTATION_OPTIONS !== "undefined")
+    DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
 
   document.addEventListener("DOMContentLoaded", () => {
     mend(document);

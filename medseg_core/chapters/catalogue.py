@@ -55,7 +55,7 @@ class Chapter:
             if cell.cell_type == "markdown" and (
                 found := re.search(r"^# +(.+)$", cell.source, re.MULTILINE)
             ):
-                return found.group(1).strip()
+                return re.sub(r"\s*\{cite:?\w*\}`[^`]*`", "", found.group(1)).strip()
         return self.slug
 
 

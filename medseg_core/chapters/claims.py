@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from medseg_core import _claims_table as table
@@ -30,7 +31,8 @@ class Claims:
     theme: str
     claims: list[dict[str, Any]]
     scale: str | None = None
-    gpu: dict[str, dict[str, Any]] | None = None
+    gpu: dict[str, dict[str, Any]] = field(default_factory=dict)  # by id
+    gpu_scale: str = ""
 
     @property
     def counts(self) -> Counter[str]:
@@ -45,6 +47,7 @@ def read(chapters: Iterable[Chapter]) -> list[Claims]:
             continue
         payload = notebook.payload(chapter.outputs, notebook.CLAIMS_MIME) or {}
         if payload or chapter.kind == "chapter":
+            gpu = _recorded(chapter)
             found.append(
                 Claims(
                     chapter.slug,
@@ -53,7 +56,8 @@ def read(chapters: Iterable[Chapter]) -> list[Claims]:
                     chapter.theme,
                     payload.get("claims", []),
                     payload.get("scale"),
-                    _recorded(chapter),
+                    {claim["id"]: claim for claim in gpu.get("claims", [])},
+                    gpu.get("scale", ""),
                 )
             )
     return found
@@ -85,9 +89,63 @@ def counts(claims: Iterable[Mapping[str, Any]]) -> Counter[str]:
 
 
 def summary(counts: Mapping[str, int]) -> str:
-    """`1 does not hold, 2 within noise, 3 holds`, in the verdicts' order."""
-    named = [f"{counts[word]} {word}" for word in VERDICTS if counts.get(word)]
+    """`does not hold: 1, within noise: 2, holds: 3`."""
+    named = [f"{word}: {counts[word]}" for word in VERDICTS if counts.get(word)]
     return ", ".join(named) or "no claims yet"
+
+
+def overview(chapters: Iterable[Claims]) -> str:
+    """One row per chapter and column per verdict, as a Markdown table."""
+    rows = [("chapter", *(f"{table.SYMBOLS[word]} {word}" for word in VERDICTS[:4]))]
+    rows.append(("---", *["---:"] * 4))
+    total: Counter[str] = Counter()
+    for chapter in chapters:
+        if chapter.claims:
+            total += chapter.counts
+            rows.append((_link(chapter), *(str(chapter.counts[word]) for word in VERDICTS[:4])))
+    rows.append(("**all**", *(f"**{total[word]}**" for word in VERDICTS[:4])))
+    return _pipe(rows)
+
+
+def details(chapter: Claims) -> str:
+    """A chapter's claims as a Markdown table: the paper's figure, ours, the verdict.
+
+    A column for a GPU run stands only where the results of one are kept.
+    """
+    title = f"**{_link(chapter)}**"
+    if not chapter.claims:
+        return f"{title}: no results stored yet."
+    gpu = [(f"GPU, {chapter.gpu_scale} scale",)] if chapter.gpu else []
+    rows = [("claim", "paper", f"ours, {chapter.scale} scale", "verdict", *sum(gpu, ()))]
+    rows.append(("---",) * len(rows[0]))
+    for claim in map(as_claim, chapter.claims):
+        row = [f"**{claim.id}** {claim.text}", claim.paper or "–", table.measured(claim)]
+        row.append(table.verdict(claim))
+        if gpu:
+            other = chapter.gpu.get(claim.id)
+            row.append(f"{verdict(other)}; {measured(other)}" if other else "–")
+        rows.append(tuple(row))
+    reasons = [
+        f"- **{c.id}** ({c.verdict}): {c.if_fails}"
+        for c in map(as_claim, chapter.claims)
+        if c.verdict in (FAILS, NOISE) and c.if_fails
+    ]
+    return "\n".join([title, "", _pipe(rows), "", *reasons])
+
+
+def _link(chapter: Claims) -> str:
+    # Outputs are not resolved by Sphinx, so the link names the built page.
+    return f"[{chapter.title}]({chapter.document}.html)"
+
+
+def _pipe(rows: Iterable[Iterable[str]]) -> str:
+    """A pipe table; what a cell holds stays in its cell, and is no HTML."""
+
+    def cell(content: str) -> str:
+        content = " ".join(content.split()).replace("|", "\\|")
+        return re.sub(r"<(?=[A-Za-z/!?])", r"\\<", content)
+
+    return "\n".join(f"| {' | '.join(map(cell, row))} |" for row in rows)
 
 
 def digest(chapters: Iterable[Claims]) -> str:
@@ -97,10 +155,7 @@ def digest(chapters: Iterable[Claims]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _recorded(chapter: Chapter) -> dict[str, dict[str, Any]] | None:
-    """Claims of a GPU run, by id: the claims payload kept as `book/_results/<slug>.json`."""
+def _recorded(chapter: Chapter) -> dict[str, Any]:
+    """The claims payload of a GPU run, where one is kept as `book/_results/<slug>.json`."""
     path = chapter.root / "book" / "_results" / f"{chapter.slug}.json"
-    if not path.is_file():
-        return None
-    payload = json.loads(path.read_text(encoding="utf-8"))
-    return {claim["id"]: claim for claim in payload.get("claims", [])}
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

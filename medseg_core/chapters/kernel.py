@@ -13,6 +13,7 @@ from traitlets import default
 
 # A Unix socket's path must fit into 104 bytes on macOS (108 on Linux).
 LONGEST_SOCKET = 100
+LOG = "kernel.log"
 
 
 def manager_class(folder: Path, cwd: Path, env: dict[str, str]) -> type[AsyncKernelManager]:
@@ -41,7 +42,9 @@ def manager_class(folder: Path, cwd: Path, env: dict[str, str]) -> type[AsyncKer
         async def _async_start_kernel(self, **kw: Any) -> None:
             kw["cwd"] = str(cwd)
             kw["env"] = kernel_environment(folder, env)
-            await super()._async_start_kernel(**kw)
+            # What the process itself says (a crash in C code) belongs to no cell.
+            with (folder / LOG).open("wb") as log:
+                await super()._async_start_kernel(**kw, stdout=log, stderr=log)
 
         start_kernel = _async_start_kernel
 
@@ -57,3 +60,10 @@ def kernel_environment(folder: Path, extra: dict[str, str]) -> dict[str, str]:
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
         **extra,
     }
+
+
+def last_words(folder: Path, lines: int = 5) -> str:
+    """The end of what the kernel's process wrote past the notebook."""
+    path = folder / LOG
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    return "\n".join(text.strip().splitlines()[-lines:])

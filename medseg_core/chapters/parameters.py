@@ -49,27 +49,26 @@ def parse_value(text: str, name: str = "value") -> Any:
     try:
         return yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
-        raise UsageError(
-            f"{name}: cannot read {text!r} as a value ({why})"
-        ) from None
+        why = str(error).splitlines()[0]
+        raise UsageError(f"{name}: cannot read {text!r} as a value ({why})") from None
 
 
-def check(given: Mapping[str, Any], declared: Mapping[str, Mapping[str, str]], slug: str) -> dict:
+def check(given: Mapping[str, Any], declared: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
     """`given`, checked against the notebook's parameters and made ready for the kernel.
 
     Unknown names, unknown scales and values of the wrong type are refused; `data_dir` becomes
     absolute, since the kernel need not stand where the reader does.
     """
-    ready = {}
+    ready: dict[str, Any] = {}
     for name, value in given.items():
         if name not in declared:
-            raise unknown(f"parameter of {slug}", name, declared)
+            raise unknown("parameter", name, declared)
         _check_type(name, value, declared[name]["inferred_type_name"])
         if name == "scale" and value not in SCALES:
             raise unknown("scale", value, SCALES)
         if name == "seed" and value < 0:
             raise UsageError(f"seed takes an integer >= 0, got {value}")
-        if name == "device" and not DEVICE.fullmatch(value):
+        if name == "device" and not DEVICE.fullmatch(str(value)):
             raise unknown("device", value, ("auto", "cpu", "cuda", "cuda:1", "mps"))
         if name == "data_dir" and value is not None:
             value = str(Path(value).expanduser().resolve())

@@ -81,7 +81,7 @@ def prepare(
             )
     nb = notebook.copy(nb)  # the output of an earlier run can be run again
     declared = notebook.parameters(nb)
-    ready = parameters.check(given or {}, declared, slug)
+    ready = parameters.check(given or {}, declared)
     return Prepared(slug, nb, ready, note)
 
 
@@ -189,7 +189,7 @@ def _papermill(
     import papermill
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
-    from .kernel import manager_class
+    from .kernel import last_words, manager_class
     from .progress import reporter
 
     nb, given = prepared.nb, prepared.given
@@ -227,11 +227,13 @@ def _papermill(
             )
         except DeadKernelError:
             why = "the kernel died (often: out of memory, or killed from outside)"
-            return from_error(nb, prepared.slug, current, "DeadKernelError", why)
+            said = f"{why}\n{last_words(folder)}"
+            return from_error(nb, prepared.slug, current, "DeadKernelError", said)
         except CellTimeoutError as error:
             return from_error(nb, prepared.slug, current, "CellTimeoutError", str(error))
         except RuntimeError as error:
-            return from_error(nb, prepared.slug, current, "KernelError", str(error))
+            said = f"{error}\n{last_words(folder)}"
+            return from_error(nb, prepared.slug, current, "KernelError", said)
     return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,12 +11,15 @@ import nibabel as nib
 import numpy as np
 import torch
 from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
 
 from medseg_core import checks
 from medseg_core.datasets.report import folder_problem
 
 BACKGROUND, RV, MYOCARDIUM, LV = 0, 1, 2, 3
 PARTS = ("training", "testing")
+# What nibabel and gzip raise on a file that is none, damaged or cut short.
+READ_ERRORS = (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, zlib.error)
 PATIENT = re.compile(r"patient(\d{3})")
 
 
@@ -144,7 +148,7 @@ def header(path: Path) -> nib.spatialimages.SpatialImage:
     """The image's header; the voxels are not read yet."""
     try:
         return nib.load(path)
-    except (ImageFileError, OSError, EOFError, ValueError) as error:
+    except READ_ERRORS as error:
         raise ValueError(f"{path.name} cannot be read as NIfTI: {error}") from error
 
 
@@ -170,7 +174,7 @@ def read(volume: Volume) -> tuple[np.ndarray, np.ndarray, tuple[float, float, fl
     try:
         image = np.asarray(header(volume.image).dataobj, dtype=np.float32)
         label = np.asarray(header(volume.label).dataobj)
-    except (OSError, EOFError, ValueError, ImageFileError) as error:
+    except READ_ERRORS as error:
         raise ValueError(f"{volume.image.parent}: damaged file: {error}") from error
     checks.finite(torch.from_numpy(image), volume.image.name)
     wrong = np.setdiff1d(label, (BACKGROUND, RV, MYOCARDIUM, LV))

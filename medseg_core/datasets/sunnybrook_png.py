@@ -208,12 +208,12 @@ def _files(folder: Path, missing: list[str]) -> dict[str, Path]:
 
 def _meant(root: Path) -> str:
     """The folder above or below ``root`` that has the layout."""
-    for folder in (root.resolve().parent, root.resolve().parent.parent):
-        if any((folder / name / "Images").is_dir() for name in PARTS):
-            return f"the folder above, {folder}"
     for path in sorted((*root.glob("*/T*/Images"), *root.glob("*/*/T*/Images"))):
         if path.parent.name in PARTS:
             return f"the folder below, {path.parent.parent}"
+    for folder in (root.resolve(), root.resolve().parent):
+        if folder.name in PARTS:
+            return f"the folder above, {folder.parent}"
     return ""
 
 
@@ -236,7 +236,7 @@ def _grey(path: Path) -> np.ndarray:
     """An 8-bit grey image, which may be stored as R = G = B."""
     try:
         with Image.open(path) as file:
-            pixels = np.asarray(file)
+            pixels = np.asarray(file.convert("RGB") if file.mode == "P" else file)
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
         raise ValueError(f"{path.name} cannot be read as PNG: {error}") from error
     if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3):

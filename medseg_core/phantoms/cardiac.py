@@ -119,7 +119,7 @@ def cardiac_sax_params(
     # Base to apex the ventricle tapers from 18 to 6; patients differ by a tenth.
     radius = min(18.0, max(6.0, (17.5 - 11.0 * depth) * uniform(0.9, 1.1)))
     wall = uniform(3, 5)
-    blood = uniform(0.55, 0.9)
+    blood = uniform(0.62, 0.88)
     params = {
         "size": (height, width),
         "patient": patient,
@@ -141,7 +141,7 @@ def cardiac_sax_params(
         "rv_wall_px": scale * 1.5,
         "blood": blood,
         "rv_blood": blood * uniform(0.9, 1.05),
-        "muscle": blood - uniform(0.15, 0.4),
+        "muscle": blood - uniform(0.28, 0.42),
         "fat": uniform(0.7, 0.95),
         "lung": uniform(0.03, 0.1),
         "tissue": uniform(0.25, 0.5),
@@ -150,10 +150,10 @@ def cardiac_sax_params(
         "decoys": [],
         "snr": snr,
         "bias": bias,
-        "texture": 0.1,
+        "texture": 0.08,
         "blur_px": 0.8 * scale,
     }
-    n_papillary, n_decoys = 2 + int(uniform(0, 2)), 3 + int(uniform(0, 4))
+    n_papillary, n_decoys = 2 + int(uniform(0, 2)), 1 + int(uniform(0, 3))
     for k in range(n_papillary):
         angle = 2 * math.pi * (k + uniform(0.2, 0.8)) / n_papillary
         size_ratio, touches = uniform(0.15, 0.25), uniform(0, 1) < 0.5

@@ -169,7 +169,7 @@ def soft_circular_dp(g: Tensor, delta: int, gamma: float) -> tuple[Tensor, Tenso
 
     The recursion of `circular_dp` with log-sum-exp for min, O(N·M²·δ) time and memory. The
     marginals p(n,i) = P(vₙ = i) under exp(−E/γ)/Z are the value's gradient with respect to the
-    unary costs 2h (Mensch and Blondel 2018, section 3), so ∂value/∂g(n,i) = 2(p(n,i) − p(n,i+1)).
+    unary costs 2h (Mensch and Blondel 2018), so ∂value/∂g(n,i) = 2(p(n,i) − p(n,i+1)).
     Both can be differentiated further; γ → 0 gives the hard optimum.
 
     Args:
@@ -210,7 +210,7 @@ def perturbed_indices(
     """Perturbed optimiser: mean of the one-hot `circular_dp` (g + σε), ε ~ N(0,1), ``(B,N,M)``.
 
     An unbiased estimate of P(vₙ = i). Its difference to the one-hot truth y is the gradient of the
-    Fenchel–Young loss: ∂L/∂h = y − mean (Berthet et al. 2020, section 3.3, for a minimum).
+    Fenchel–Young loss: ∂L/∂h = y − mean (Berthet et al. 2020, here for a minimum).
     """
     mean = g.new_zeros(g.shape[0], g.shape[1], g.shape[2] - 1)
     for _, v in _perturbed(g, delta, sigma, n_samples, gen):  # (S,B,N)
@@ -230,7 +230,7 @@ def perturbed_gradient(
     """Estimate of ∂/∂g E[ℓ(circular_dp(g + σε), v*)] with ℓ = mean over lines of |v − v*|/M.
 
     Score function with the leave-one-out mean as baseline: Σ (ℓₛ − ℓ̄) εₛ / (σ(S − 1)), unbiased
-    for every S ≥ 2 and free of any gradient of the solver (Berthet et al. 2020, proposition 3.1).
+    for every S ≥ 2 and free of any gradient of the solver (Berthet et al. 2020).
 
     Args:
         g: ``(B,N,M+1)``.

@@ -79,7 +79,7 @@ def fit(
         schedule: None; "cosine", "linear", "poly" (power 0.9), all down to zero after the last
             update; "plateau" (a tenth after five validations without a better score).
         validate: ``validate(model)`` gives a score, LARGER IS BETTER; called in eval mode without
-            gradients every ``validate_every`` updates and after the last one.
+            gradients every ``validate_every`` updates and after the last one. NaN never wins.
         validate_every: updates between two validations.
         keep: "best" restores the weights of the highest score (the earliest, at a tie) if there is
             a ``validate``; "last" does not.
@@ -137,7 +137,7 @@ def fit(
             if validate is not None and (last or history.updates % validate_every == 0):
                 score = _validate(model, validate)
                 history.validation.append((history.updates, score))
-                if history.best is None or score > history.best[1]:
+                if score > (-math.inf if history.best is None else history.best[1]):
                     history.best = (history.updates, score)
                     if keep == "best":
                         best_state = _state_on_cpu(model)

@@ -8,9 +8,10 @@ Everything else (papermill, pipes, worker processes) gets nothing.
 from __future__ import annotations
 
 import contextlib
+import io
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 from tqdm.std import tqdm
 
@@ -54,27 +55,32 @@ def _attended_shell() -> Any:
 class _CellBar(tqdm):
     """tqdm that writes into the one display of its cell instead of a stream."""
 
-    _cell: int | None = None
-    _display: Any = None
+    monitor_interval = 0  # no refreshing from a second thread
+    open_bars: ClassVar[list[_CellBar]] = []
+    cell: ClassVar[int | None] = None
+    screen: ClassVar[Any] = None
 
     def __init__(self, *, shell: Any, **options: Any) -> None:
-        if _CellBar._cell != shell.execution_count or _CellBar._display is None:
+        if _CellBar.cell != shell.execution_count:
             from IPython.display import DisplayHandle
 
-            _CellBar._cell, _CellBar._display = shell.execution_count, DisplayHandle()
-            _CellBar._display.display({"text/plain": ""}, raw=True)
-        _CellBar._open: list[_CellBar] = getattr(_CellBar, "_open", [])
-        _CellBar._open.append(self)
-        super().__init__(ncols=88, leave=False, gui=False, file=sys.stderr, **options)
+            _CellBar.cell, _CellBar.screen = shell.execution_count, DisplayHandle()
+            _CellBar.screen.display({"text/plain": ""}, raw=True)
+            _CellBar.open_bars.clear()
+        super().__init__(ncols=88, file=io.StringIO(), **options)
 
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
-        lines = [tqdm.format_meter(**b.format_dict) for b in _CellBar._open if hasattr(b, "n")]
-        _CellBar._display.update({"text/plain": "\n".join(lines)}, raw=True)
+        if self not in _CellBar.open_bars:
+            _CellBar.open_bars.append(self)
+        _show(_CellBar.open_bars)
 
     def close(self) -> None:
-        if self in _CellBar._open:
-            _CellBar._open.remove(self)
-            self.display()
-        self.disable = True  # nothing left for tqdm's own closing to print
-        with contextlib.suppress(KeyError):
-            self._decr_instances(self)
+        super().close()
+        if self in _CellBar.open_bars:
+            _CellBar.open_bars.remove(self)
+            _show(_CellBar.open_bars)
+
+
+def _show(bars: list[_CellBar]) -> None:
+    text = "\n".join(str(bar) for bar in bars)
+    _CellBar.screen.update({"text/plain": text}, raw=True)

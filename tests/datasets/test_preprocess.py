@@ -82,19 +82,20 @@ def test_resample_to_the_same_grid_is_the_identity():
 
 @pytest.mark.parametrize("factor", [0.5, 0.8, 1.25, 2.0, 3.0])
 def test_resample_labels_keeps_place_and_area(factor):
-    label = torch.where(disc(96, 24, (44.0, 52.0)), 3, 0)[None]
+    label = torch.where(disc(96, 24), 3, 0)[None]
     out = pp.resample_labels(label, (1.0, 1.0), (factor, factor))
     assert out.dtype == torch.int64 and set(out.unique().tolist()) == {0, 3}
     area = (out == 3).sum().item() * factor**2
-    assert area == pytest.approx((label == 3).sum().item(), rel=0.03)
-    # The centre of mass about the image's centre, in old pixels: no shift of half a pixel.
-    centre = (pp.centre_of_mass(out, 3) - (out.shape[-1] - 1) / 2) * factor
-    assert torch.allclose(centre, torch.tensor([[44.0 - 47.5, 52.0 - 47.5]]), atol=0.2)
+    assert area == pytest.approx((label == 3).sum().item(), rel=0.05)
+    # What is symmetric stays so: no shift, as the nearest pixel would bring at a factor of 2.
+    assert torch.equal(out, out.flip(1, 2))
 
 
 def test_resample_labels_majority_by_hand():
     label = torch.tensor([[1, 1, 2, 2, 255, 255]])
     assert pp.resample_labels(label, (1.0, 1.0), (1.0, 2.0)).tolist() == [[1, 2, 255]]
+    for tie in ([[3, 1]], [[1, 3]]):
+        assert pp.resample_labels(torch.tensor(tie), (1.0, 1.0), (1.0, 2.0)).tolist() == [[1]]
     wide = pp.resample_labels(label, (1.0, 1.0), (1.0, 1.0), size=(1, 8))
     assert wide.tolist() == [[0, 1, 1, 2, 2, 255, 255, 0]]
 
@@ -193,7 +194,7 @@ def test_scale_percentile_agrees_with_numpy():
     y = pp.scale_percentile(x, None, 5, 95)
     for n in range(2):
         lo, hi = np.percentile(x[n].double(), (5, 95))
-        assert np.allclose(y[n], np.clip((x[n].double() - lo) / (hi - lo), 0, 1), atol=1e-6)
+        assert np.allclose(y[n], ((x[n].double() - lo) / (hi - lo)).clamp(0, 1), atol=1e-6)
     mask = torch.zeros(2, 1, 20, 20, dtype=torch.bool)
     mask[..., :2] = True
     inside = pp.scale_percentile(x, mask, 0, 100)[..., :2]

@@ -72,6 +72,8 @@ def test_groups_may_be_names_and_unequal():
     x = [0.0, 0.0, 0.0, 1.0]
     interval = stats.bootstrap_ci(x, unit=["a", "a", "a", "b"])
     assert interval[:3] == (0.25, 0.0, 1.0)
+    # Half of the resamples draw both, and count each case once: (0 + 0 + 0 + 1) / 4.
+    assert stats.bootstrap_ci(x, unit=["a", "a", "a", "b"], ci=0.4)[:3] == (0.25, 0.25, 0.25)
 
 
 def test_paired_bootstrap_of_means_is_the_bootstrap_of_differences():

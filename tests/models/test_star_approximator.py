@@ -41,6 +41,15 @@ def test_first_line_sees_the_last_one():
     assert g.grad[0, -1].abs().sum() > 0
 
 
+def test_missing_lines_are_repeated_and_missing_points_replicated():
+    image = torch.arange(6.0).reshape(1, 1, 2, 3)
+    padded = StarApproximator(width=4)._pad(image, 2, 3, 0, 1)
+    assert padded[0, 0, 0].tolist() == [1, 2, 0, 1, 2, 0, 1, 2]
+    assert torch.equal(padded[0, 0, 1], padded[0, 0, 2]) and padded.shape[2] == 3
+    zeros = StarApproximator(width=4, circular=False)._pad(image, 1, 1, 0, 0)
+    assert zeros[0, 0, 1].tolist() == [0, 3, 4, 5, 0]
+
+
 def test_parameters():
     assert sum(p.numel() for p in StarApproximator().parameters()) == 121_033
     shallow = StarApproximator(width=8, depth=1)

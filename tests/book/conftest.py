@@ -1,0 +1,64 @@
+"""The book's own extensions are importable here; the book is built once for all tests."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "book" / "_ext"))
+
+
+def toc_pages():
+    """Every page of the table of contents, read without the book's own code."""
+    pages, todo = [], [yaml.safe_load((ROOT / "_toc.yml").read_text())]
+    while todo:
+        node = todo.pop(0)
+        pages += [node[key] for key in ("root", "file") if key in node]
+        todo += [child for value in node.values() if isinstance(value, list) for child in value]
+    return pages
+
+
+def pytest_generate_tests(metafunc):
+    if "document" in metafunc.fixturenames:
+        metafunc.parametrize("document", toc_pages(), scope="module")
+
+
+@pytest.fixture(scope="session")
+def root():
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def site():
+    """The folder of the built pages; where nothing changed, the build takes a few seconds."""
+    tool = Path(sys.executable).with_name("jupyter-book")
+    command = [str(tool) if tool.exists() else "jupyter-book", "build", ".", "-W", "-n"]
+    environment = {k: v for k, v in os.environ.items() if k != "MEDSEG_REPOSITORY_URL"}
+    done = subprocess.run(
+        [*command, "--keep-going"], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, f"{done.stdout[-1500:]}\n{done.stderr[-3000:]}"
+    return ROOT / "_build" / "html"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Headless Chromium without network. One per module: its event loop must not outlive it."""
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    path = next(filter(None, map(shutil.which, names)), None)
+    if path is None:
+        pytest.skip("no Chromium found; to enable the browser tests: apt install chromium")
+    sync_api = pytest.importorskip("playwright.sync_api")
+    flags = (
+        "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+        " --disable-component-update --disable-sync"
+    )
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=flags.split())
+        yield chromium
+        chromium.close()
