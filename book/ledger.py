@@ -40,7 +40,7 @@ display(bundle | {claims.LEDGER_MIME: {"digest": claims.digest(chapters)}}, raw=
 # %% [markdown]
 # ## At a glance
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 if stored:
     display(Markdown(claims.overview(stored)))
 else:
@@ -52,7 +52,7 @@ else:
 # In brackets the interval over seeds or cases. *Within noise* means that the runs cannot tell;
 # *paper scale only* that the claim needs the paper's data or size, and is not judged here.
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 worst_first = sorted(chapters, key=lambda c: [-c.counts[word] for word in claims.VERDICTS[:2]])
 for chapter in worst_first:
     display(Markdown(claims.details(chapter)))

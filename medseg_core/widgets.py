@@ -289,13 +289,10 @@ def _linked(
         )
         for name, options in axes.items()
     ]
+    # One layout for all pictures: each model costs over a kilobyte of the stored notebook.
+    shape = W.Layout(width=f"{width}px", max_width="100%", height="auto")
     level: list[Any] = [
-        W.Image(
-            value=value,
-            format="webp",
-            tooltip=tooltip,
-            layout=W.Layout(width=f"{width}px", max_width="100%", height="auto"),
-        )
+        W.Image(value=value, format="webp", tooltip=tooltip, layout=shape)
         for value, tooltip in zip(encoded, tooltips, strict=True)
     ]
     for image in level:
@@ -306,7 +303,8 @@ def _linked(
     for slider in reversed(sliders):
         n = len(slider.options)
         children = [level[i : i + n] for i in range(0, len(level), n)]
-        level = [W.Stack(c, selected_index=slider.index) for c in children]
+        around = W.Layout()
+        level = [W.Stack(c, selected_index=slider.index, layout=around) for c in children]
         for stack in level:
             W.jslink((slider, "index"), (stack, "selected_index"))
     box = W.VBox([*sliders, *level], layout=W.Layout(max_width="100%"))

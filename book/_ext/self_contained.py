@@ -55,6 +55,10 @@ def set_address(app: Sphinx, config: Config) -> None:
             "(`repository: url:` in _config.yml, or MEDSEG_REPOSITORY_URL)"
         )
     options["repository_url"] = url.rstrip("/")
+    known = [name for name in ("github", "gitlab", "bitbucket") if name in address.netloc]
+    options["repository_provider"] = (known or ["gitlab"])[0]  # most own servers are GitLab's
+    if "github" not in known:
+        options["launch_buttons"]["colab_url"] = ""  # Colab opens notebooks from GitHub only
     options.update(dict.fromkeys(BUTTONS, True))
 
 

@@ -44,7 +44,12 @@ import numpy as np
 
 from medseg_core import claims, rng, scales, widgets
 
+# %% [markdown]
+# What the three scales change stands in one table; `run.s` is the chosen row, with what `overrides`
+# changes in it.
 
+
+# %%
 @dataclass(frozen=True)
 class Settings:
     """What the three scales change."""
@@ -76,17 +81,18 @@ s = run.s
 # %% [markdown]
 # ## The problem
 #
-# Show the data first, and where the obvious method fails. Here one signal in five measurements is
-# hit by an artefact, always upwards, so that the mean is pulled away from the true level.
+# Show the data first, and where the obvious method fails. Here an artefact hits one measurement in
+# five, always upwards, so that the mean is pulled away from the true level.
 
 
 # %%
 def signals(seed: int, outliers: float = s.outliers) -> np.ndarray:
-    """The phantom: (n_signals, n_samples) measurements of `level`, some of them wrong."""
-    values = rng.numpy_rng(seed, stream="signal").normal(level, 0.3, (s.n_signals, s.n_samples))
-    artefact = rng.numpy_rng(seed, stream="artefact")  # its own stream: same signals without it
-    hit = artefact.random(values.shape) < outliers
-    return values + hit * artefact.uniform(1, 5, values.shape)
+    """(n_signals, n_samples) measurements of `level`, some of them wrong."""
+    size = (s.n_signals, s.n_samples)
+    values = rng.numpy_rng(seed, stream="signal").normal(level, 0.3, size)
+    artefact = rng.numpy_rng(seed, stream="artefact")  # the signals stay when it changes
+    hit = artefact.random(size) < outliers
+    return values + hit * artefact.uniform(1, 5, size)
 
 
 # %% tags=["thumbnail"] mystnb={"image": {"alt": "Measurements of one signal. Most lie around the true level, a few far above; the mean lies too high, the median on the level."}}
@@ -97,7 +103,7 @@ axes.axhline(level, color="k", linestyle=":", label="true level")
 axes.axhline(signal.mean(), color="#d55e00", label="mean")
 axes.axhline(np.median(signal), color="#0072b2", label="median")
 axes.set(xlabel="measurement", ylabel="value")
-axes.legend(ncols=2)
+figure.legend(loc="outside upper center", ncols=4)
 plt.show()
 
 # %% [markdown]

@@ -218,7 +218,7 @@ for column, i in enumerate(shown):
     plotting.errors(test["image"][i], leak[0], test["mask"][i], ax=axes[1, column])
     axes[0, column].set_title(f"{test['phase_name'][i]}: the truth")
     axes[1, column].set_title(f"threshold: Dice {overlap.dice(leak, test['mask'][[i]]).item():.2f}")
-plt.show()
+plotting.show(figure)
 
 # %% [markdown]
 # Green is right, vermilion too much, blue missing. The threshold knows nothing about *shape*. We
@@ -256,7 +256,7 @@ axes[1].imshow(g_image[0], aspect="auto")
 axes[1].plot(v_true[0] - 0.5, range(s.n_lines), color=plotting.PALETTE["orange"])
 axes[1].set(xlabel="sample i (radius)", ylabel="ray n (angle)", title="the same slice, warped")
 axes[1].grid(False)
-plt.show()
+plotting.show(figure)
 all_points = star_dp.star_pattern(test["centre"], s.n_lines, s.n_points, s.radius)
 uncovered = star_dp.star_truth(test["mask"], all_points)[1]
 outside = star_dp.share_outside(all_points, test["image"].shape[2:])
@@ -663,11 +663,11 @@ longer = run_arms({f"U-Net, 3× the updates ({few})": unet(few, *chosen, steps=3
 # Did they learn? The validation curves of the first seed; a ring marks the weights that were kept.
 
 # %% mystnb={"image": {"alt": "Training losses and validation Dice of U-Net and EDPCNN with few and with many images."}}
-plotting.curves({
+figure = plotting.curves({
     name: results.get(name, run.seeds[0]).extras["history"]
     for name in (f"U-Net ({few})", f"EDPCNN ({few})", f"U-Net ({many})", f"EDPCNN ({many})")
 })  # fmt: skip
-plt.show()
+plotting.show(figure)
 
 # %% [markdown]
 # And did $F$ follow the solver? Its agreement is the share of rays on which it names the solver's
@@ -685,7 +685,7 @@ for name in (f"EDPCNN ({few})", f"EDPCNN, σ = 0 ({few})"):
 axes[0].set(xlabel="updates of the U-Net", ylabel="F names the DP's answer", ylim=(0, 1))
 axes[1].set(xlabel="updates of the U-Net", ylabel="spread of the warped map, std(g)")
 axes[1].legend()
-plt.show()
+plotting.show(figure)
 
 # %% [markdown]
 # ## Evaluation
@@ -818,7 +818,7 @@ for family, pattern in families.items():
                  xticklabels=sizes)  # fmt: skip
         axis.minorticks_off()
 axes[0].legend()
-plt.show()
+plotting.show(figure)
 
 # %% [markdown]
 # Small ventricles are the hard ones. The paper's second table splits its full-size result by phase;
@@ -860,7 +860,7 @@ for column, (what, i) in enumerate(cases.items()):
     ):
         plotting.errors(test["image"][i], mask[i], test["mask"][i], ax=axes[row, column])
         axes[row, column].set_title(f"{name}, {what}: Dice {record.metrics['dice'][i]:.2f}")
-plt.show()
+plotting.show(figure)
 
 # %% [markdown]
 # ### What if the centre is wrong?
@@ -898,9 +898,9 @@ moved = np.array([
 ])  # fmt: skip
 
 # %% mystnb={"image": {"alt": "Dice of EDPCNN against the size of the centre's displacement."}}
-plotting.curves({f"EDPCNN ({few})": (np.array(levels), moved)},
+figure = plotting.curves({f"EDPCNN ({few})": (np.array(levels), moved)},
                 xlabel="displacement, as a share of the object's radius", ylabel="Dice")  # fmt: skip
-plt.show()
+plotting.show(figure)
 
 # %% [markdown]
 # ### What does it cost?
@@ -985,7 +985,7 @@ for colour, (name, values) in zip(plotting.CYCLE, quality.items(), strict=False)
     axis.plot(moments, values[:, 1], ":", color=colour, label=f"two estimates, {name}")
 axis.set(xlabel="updates of the U-Net", ylabel="cosine", ylim=(-0.2, 1))
 axis.legend(ncols=2)
-plt.show()
+plotting.show(figure)
 
 # %% [markdown]
 # ### Beyond the paper: a solver with a gradient of its own
@@ -1239,8 +1239,8 @@ by_delta = {
         for seed in run.seeds]))
     for name, arm in (("EDPCNN", edp_few), ("U-Net + DP on logits", base_few))
 }  # fmt: skip
-plotting.curves(by_delta, xlabel="band δ at test time", ylabel="Dice")
-plt.show()
+figure = plotting.curves(by_delta, xlabel="band δ at test time", ylabel="Dice")
+plotting.show(figure)
 
 # %% [markdown]
 # ### Exercise 4 (experiment)

@@ -13,6 +13,8 @@ The geometry of the star stands in `star_pattern`; its functions are importable 
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -30,6 +32,7 @@ from medseg_core.solvers.star_pattern import star_truth as star_truth
 from medseg_core.solvers.star_pattern import warp as warp
 
 INF = float("inf")
+T = TypeVar("T", Tensor, np.ndarray)
 
 
 def circular_dp(g: Tensor, delta: int) -> Tensor:
@@ -81,7 +84,7 @@ def _closed_costs(h: Tensor, delta: int) -> Tensor:
     return value.masked_fill_(broken[:, None], INF)
 
 
-def _window_min(x, width: int, scratch, minimum):  # noqa: ANN001, ANN202 (torch and NumPy alike)
+def _window_min(x: T, width: int, scratch: Sequence[T], minimum: Callable[..., T]) -> T:
     """Minimum over `width` consecutive rows of `x`: windows double until they are wide enough."""
     done, turn = 1, 0
     while done < width:
@@ -257,7 +260,9 @@ def perturbed_gradient(
     return total / (sigma * (n_samples - 1))
 
 
-def _perturbed(g: Tensor, delta: int, sigma: float, n_samples: int, gen: torch.Generator):  # noqa: ANN202
+def _perturbed(
+    g: Tensor, delta: int, sigma: float, n_samples: int, gen: torch.Generator
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Noise ``(s,B,N,M+1)`` and answers ``(s,B,N)``, in parts of about 256 maps."""
     if not 0 < sigma < INF:
         raise ValueError(f"sigma must be positive and finite, got {sigma}")

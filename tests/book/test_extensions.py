@@ -86,16 +86,22 @@ def test_no_address_no_buttons(monkeypatch):
 
 
 @pytest.mark.parametrize("by_environment", [True, False])
-def test_an_address_brings_the_buttons(monkeypatch, by_environment):
+@pytest.mark.parametrize(
+    ("host", "provider", "colab"),
+    [("github.com", "github", "c"), ("gitlab.com", "gitlab", ""), ("host.example", "gitlab", "")],
+)
+def test_an_address_brings_the_buttons(monkeypatch, by_environment, host, provider, colab):
     monkeypatch.delenv("MEDSEG_REPOSITORY_URL", raising=False)
-    address = "https://host.example/owner/name/"
+    address = f"https://{host}/owner/name/"
     if by_environment:
         monkeypatch.setenv("MEDSEG_REPOSITORY_URL", address)
     c = config(repository_url="" if by_environment else address, launch_buttons={"colab_url": "c"})
     self_contained.set_address(None, c)
     options = c.html_theme_options
-    assert options["repository_url"] == "https://host.example/owner/name"
-    assert options["launch_buttons"] and all(options[b] for b in self_contained.BUTTONS)
+    assert options["repository_url"] == f"https://{host}/owner/name"
+    assert options["repository_provider"] == provider
+    assert options["launch_buttons"]["colab_url"] == colab
+    assert all(options[button] for button in self_contained.BUTTONS)
 
 
 @pytest.mark.parametrize("address", ["host/owner/name", "https://host.example", "git@host:o/n"])

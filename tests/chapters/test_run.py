@@ -29,7 +29,12 @@ def hidden(folder: Path) -> list[Path]:
     return [path for path in folder.iterdir() if path.name.startswith(".")]
 
 
-def test_a_run_leaves_one_whole_notebook_with_its_provenance(tiny, tmp_path):
+def test_a_run_leaves_one_whole_notebook_with_its_provenance(tiny, tmp_path, monkeypatch):
+    # A kernel spec of that name which points elsewhere does no harm.
+    spec = tmp_path / "share" / "kernels" / "python3" / "kernel.json"
+    spec.parent.mkdir(parents=True)
+    spec.write_text('{"argv": ["/no/python"], "display_name": "P", "language": "python"}')
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "share"))
     out = tmp_path / "results {x}" / "out.ipynb"  # braces mean parameters to papermill
     out.parent.mkdir()
     seen = []
@@ -190,9 +195,9 @@ def test_write_whole_keeps_the_old_file_when_it_fails(tmp_path, monkeypatch):
 def test_a_stopped_run_leaves_no_kernel_and_no_output(book, tmp_path, number):
     book.write(SLOW)
     out, pid = tmp_path / "out.ipynb", tmp_path / "pid"
+    options = [f"--output={out}", "--set", f"pid={pid}"]
     runner = subprocess.Popen(
-        [sys.executable, "-m", "medseg_core", f"--root={book.root}", "run", "tiny"]
-        + [f"--output={out}", "--set", f"pid={pid}"],
+        [sys.executable, "-m", "medseg_core", f"--root={book.root}", "run", "tiny", *options],
         stderr=subprocess.PIPE,
         text=True,
     )
