@@ -19,7 +19,8 @@ help:  ## list the targets
 install: $(STAMP)  ## set up .venv with everything that the other targets need
 
 book: $(STAMP)  ## build the book into _build/html; warnings are errors
-	$(BIN)/jupyter-book build . -W -n --keep-going
+	@# Sphinx reads unchanged pages only once: without the rm, a second build would hide the warnings.
+	$(BIN)/jupyter-book build . -W -n --keep-going || { rm -rf _build/.doctrees; exit 1; }
 	@echo "Open _build/html/index.html, or run: make serve"
 
 test: $(STAMP)  ## check the code's style and run all tests

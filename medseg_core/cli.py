@@ -240,7 +240,7 @@ def check(ctx: click.Context, slugs: tuple[str, ...]) -> None:
         _print_verdict(verdicts[-1])
     broken = sum(not v.ok for v in verdicts)
     if broken:
-        click.echo(f"\n{broken} of {len(verdicts)} notebooks break a rule")
+        click.echo(f"\nbreaking a rule: {broken} of {len(verdicts)}")
     ctx.exit(int(broken > 0))
 
 
@@ -308,7 +308,8 @@ def _print_claims(payload: dict[str, Any] | None, otherwise: str = "") -> None:
 
 
 def _print_verdict(verdict: Verdict) -> None:
-    word = "ok" if verdict.ok else f"{len(verdict.problems)} problems"
+    count = len(verdict.problems)
+    word = "ok" if verdict.ok else f"{count} problem{'s' if count > 1 else ''}"
     click.echo(f"{verdict.chapter.slug} ({verdict.chapter.kind}): {word}")
     for rule, message in verdict.problems:
         click.echo(f"  [{rule}] {message}")

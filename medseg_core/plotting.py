@@ -1,8 +1,8 @@
 """Figures of the book: one palette, one style, images without ticks, maps with a labelled scale.
 
-Every function returns a figure and does not show it: hand it to `show`, or make the call the last
-line line of a cell. Those with `ax=` draw there instead. Images may be tensors or arrays of any shape
-that holds one: (H, W), (1, H, W), (1, 1, H, W), or with three channels (3, H, W), (H, W, 3).
+Every function returns a figure and does not show it: hand it to `show`, or make the call a cell's
+last line. Those with `ax=` draw there instead. Images may be tensors or arrays of any shape that
+holds one: (H, W), (1, H, W), (1, 1, H, W), or with three channels (3, H, W), (H, W, 3).
 """
 
 from __future__ import annotations

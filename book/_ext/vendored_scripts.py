@@ -83,7 +83,7 @@ def fetch(folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".vendor-") as scratch:
         try:
-            done = run_npm(["pack", "--silent", *PACKAGES], cwd=scratch)
+            done = run_npm(["pack", "--loglevel=error", *PACKAGES], cwd=scratch)
         except (ImportError, OSError, subprocess.TimeoutExpired) as error:
             raise ExtensionError(HELP.format(reason=error)) from error
         if done.returncode:

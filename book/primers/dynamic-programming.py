@@ -450,7 +450,7 @@ plt.show()
 # %% [markdown]
 # One can go further. Best paths of two different starts need never cross, so the path of a middle
 # start bounds those on both sides of it, and dividing again and again gives $O(NM\log M)$. It
-# takes many small steps where the above takes few large ones, which pays on large maps only.
+# takes many small steps where the above takes few large ones, so it can pay on large maps.
 #
 # ## What argmin does to a gradient
 #
@@ -593,9 +593,9 @@ widgets.frames(
 
 # %% [markdown]
 # **From one path to all of them.** Move the strength of the smoothing; the knob of the staircase
-# stands at 0.25, just before the jump. Near zero all the probability sits on the best contour. Then
-# the second disc's outer edge appears as an alternative, long before everything blurs: smoothing
-# shows *which* other contour nearly won.
+# stands at 0.25, close to the jump. Near zero all the probability sits on the best contour. Then the
+# runner-up appears, which passes the second disc on its other side, long before everything blurs:
+# smoothing shows *which* other contour nearly won.
 
 
 # %%

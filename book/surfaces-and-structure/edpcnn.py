@@ -166,6 +166,7 @@ def load_acdc():
     return [reader.load(part, **grid) for part in (train, held_out, held_out)]
 
 
+# %%
 loaders = {"phantom": load_phantom, "sunnybrook": load_sunnybrook, "acdc": load_acdc}
 checks.choice(dataset, "dataset", list(loaders))
 if (dataset == "phantom") != (run.data_dir is None):
@@ -183,7 +184,8 @@ pool, validation, test = (
     }
     for d in loaders[dataset]()
 )
-sizes = [n for n in s.n_train if n <= len(pool["image"])]
+wanted = {*s.n_train, *((40,) if run.extended else ())}
+sizes = sorted(n for n in wanted if n <= len(pool["image"]))
 few, many = min(sizes), max(sizes)
 print(f"{len(pool['image'])} images to train with, {len(validation['image'])} to validate, "
       f"{len(test['image'])} to test; training-set sizes {sizes}")  # fmt: skip
@@ -418,9 +420,9 @@ def sg_from_scratch(f, optimizer, g, v_star, gen):
 
 
 # %%
-def imitator():
+def imitator(circular=True):
     """A fresh F with the optimiser that it keeps for the whole training."""
-    f = StarApproximator(width=s.f_width).to(run.device)
+    f = StarApproximator(width=s.f_width, circular=circular).to(run.device)
     return f, make_optimizer(f.parameters(), lr=s.lr)
 
 
@@ -480,11 +482,13 @@ def output_maps(model, data):
     return torch.cat([draw(model, x.to(run.device)).cpu() for x in parts])
 
 
-def random_star(mask, gen):
-    """Stars whose centres lie anywhere on the object, turned by any angle."""
+def random_star(mask, gen, move=True):
+    """Stars whose centres lie anywhere on the object (or on its centre), turned by any angle."""
     mask = mask.cpu()
     pixel = torch.multinomial(mask.flatten(1).float(), 1, generator=gen)[:, 0]
     centre = torch.stack([pixel // mask.shape[-1], pixel % mask.shape[-1]], dim=1).float()
+    if not move:
+        centre = torch.stack([torch.nonzero(m[0]).float().mean(0) for m in mask])
     angle0 = (2 * torch.rand(len(mask), generator=gen) - 1) * math.pi
     return star_dp.star_pattern(centre, s.n_lines, s.n_points, s.radius, angle0)
 
@@ -552,22 +556,23 @@ def unet(n, loss_name, lr, steps=s.steps):
     return arm
 
 
+# %%
 def contour_judge(model):
     return mean_dice(segment(output_maps(model, validation), validation), validation)
 
 
-def edpcnn(n, sigma=s.sigma, watch=()):
+def edpcnn(n, sigma=s.sigma, watch=(), n_steps=s.n_steps, circular=True, move=True):
     """Arm: the U-Net trained through the DP. `watch` lists updates at which to look inside."""
 
     def arm(seed):
-        model, (f, optimizer) = network(), imitator()
+        model, (f, optimizer) = network(), imitator(circular)
         sg = SyntheticGradient(
-            f, dp_answers, sigma=sigma, n_steps=s.n_steps, optimizer=optimizer, seed=seed
+            f, dp_answers, sigma=sigma, n_steps=n_steps, optimizer=optimizer, seed=seed
         )
         gen, seen = rng.generator(seed, stream="stars"), []
 
         def loss(model, batch):
-            points = random_star(batch["mask"], gen)
+            points = random_star(batch["mask"], gen, move)
             v_star = star_dp.star_truth(batch["mask"].cpu(), points)[0].to(run.device)
             g = star_dp.warp(draw(model, batch["image"]), points.to(run.device))
             if len(seen) < len(watch) and watch[len(seen)] == loss.update:
@@ -611,22 +616,36 @@ moments = sorted({0, *(round(s.steps * q) for q in (0.02, 0.06, 0.12, 0.24, 0.48
 moments = [m for m in moments if m < s.steps]
 
 # %% [markdown]
-# First the baseline's tuning, on the smallest training set and one seed: two losses, two rates.
+# First the baseline's tuning, for each training-set size, on one seed: two losses and two rates with
+# few images, then the two rates with many.
 
 # %%
-choices = {f"{name}, {lr:g}": (name, lr) for name in ("CE", "CE + Dice") for lr in (s.lr, s.lr / 3)}
-tuning = run_arms(
-    {key: unet(few, *choice) for key, choice in choices.items()}, run.seeds[:1], workers=workers
-)
-best_of = {r.arm: r.extras["history"].best[1] for r in tuning.records}
-chosen = choices[max(best_of, key=best_of.get)]
-for key, value in best_of.items():
-    print(f"U-Net with {few} images, {key:<18} validation Dice {value:.3f}")
-print(f"→ the U-Net is trained with {chosen[0]} at a rate of {chosen[1]:g} from here on.")
+names_of_losses, rates = ("CE", "CE + Dice"), (s.lr, s.lr / 3)
+
+
+def tune(n, choices):
+    """The (loss, rate) with the best validation Dice after training on n images."""
+    tuned = run_arms(
+        {f"{loss}, rate {lr:.2g}": unet(n, loss, lr) for loss, lr in choices},
+        run.seeds[:1],
+        workers=workers,
+    )
+    scores = [r.extras["history"].best[1] for r in tuned.records]
+    for record, value in zip(tuned.records, scores, strict=True):
+        print(f"U-Net, {n:>4} images, {record.arm:<24} validation Dice {value:.3f}")
+    return choices[int(np.argmax(scores))]
+
+
+chosen = {few: tune(few, list(itertools.product(names_of_losses, rates)))}
+for n in sizes[1:]:
+    chosen[n] = tune(n, [(chosen[few][0], lr) for lr in rates])
+for n, (loss_name, lr) in chosen.items():
+    print(f"→ with {n} images the U-Net is trained with {loss_name} at a rate of {lr:.2g}")
 
 # %% [markdown]
 # Then the comparison. `sigma = 0` switches the exploration off; the smoothed DP belongs to a
-# section further down.
+# section further down. `extended` adds more inner steps, an $F$ whose angle does not close, and stars
+# that stay on the centre in training.
 
 
 # %%
@@ -651,12 +670,16 @@ def smoothed(n):
 
 arms = {}
 for n in sizes:
-    arms[f"U-Net ({n})"] = unet(n, *chosen)
+    arms[f"U-Net ({n})"] = unet(n, *chosen[n])
     arms[f"EDPCNN ({n})"] = edpcnn(n, watch=moments if n == few else ())
 arms[f"EDPCNN, σ = 0 ({few})"] = edpcnn(few, sigma=0.0, watch=moments)
 arms[f"smoothed DP ({few})"] = smoothed(few)
+if run.extended:
+    arms[f"EDPCNN, S = 10 ({few})"] = edpcnn(few, n_steps=10)
+    arms[f"EDPCNN, F not closed ({few})"] = edpcnn(few, circular=False)
+    arms[f"EDPCNN, stars not moved ({few})"] = edpcnn(few, move=False)
 results = run_arms(arms, run.seeds, workers=workers)
-longer = run_arms({f"U-Net, 3× the updates ({few})": unet(few, *chosen, steps=3 * s.steps)},
+longer = run_arms({f"U-Net, 3× the updates ({few})": unet(few, *chosen[few], steps=3 * s.steps)},
                   run.seeds, workers=workers)  # fmt: skip
 
 # %% [markdown]
@@ -774,6 +797,7 @@ names = {
     f"EDPCNN, σ = 0 ({few})": f"EDPCNN without noise, {few}",
     f"smoothed DP ({few})": f"smoothed DP, {few}",
 }  # fmt: skip
+names |= {arm: arm for arm in arms if arm not in names and f"({few})" in arm}
 if many > few:
     names |= {f"U-Net ({many})": f"U-Net, {many} images", with_dp[many]: f"U-Net + DP, {many}",
               f"EDPCNN ({many})": f"EDPCNN, {many} images"}  # fmt: skip
@@ -1033,7 +1057,7 @@ def path_and_contour(delta, n_lines, i=int(cases["median"])):
 widgets.frames(
     path_and_contour, delta=[0, 1, 2, 5, 10], n_lines=[6, 12, 24, 50],
     start={"delta": 2, "n_lines": 24}, labels={"delta": "band δ", "n_lines": "rays N"},
-    target_bytes=150_000, alt="Warped map with the solver's path, and the contour on the slice",
+    target_bytes=120_000, alt="Warped map with the solver's path, and the contour on the slice",
 )  # fmt: skip
 
 # %% [markdown]
@@ -1060,7 +1084,7 @@ def inside_training(update):
 widgets.frames(
     inside_training, update=[look["update"] for look in edp.extras["seen"]],
     start={"update": edp.extras["seen"][-1]["update"]}, labels={"update": "updates"},
-    target_bytes=90_000, alt="Output map with the solver's contour, and the softmax of F",
+    target_bytes=80_000, alt="Output map with the solver's contour, and the softmax of F",
 )  # fmt: skip
 
 # %% [markdown]
@@ -1082,7 +1106,7 @@ def moved_star(down, right, i=int(cases["best"])):
 
 widgets.frames(
     moved_star, down=[-6, -3, 0, 3, 6], right=[-6, -3, 0, 3, 6], start={"down": 0, "right": 0},
-    labels={"down": "down (px)", "right": "right (px)"}, target_bytes=110_000,
+    labels={"down": "down (px)", "right": "right (px)"}, target_bytes=90_000,
     alt="Errors of the contour when the star's centre is moved",
 )  # fmt: skip
 

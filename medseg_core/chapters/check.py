@@ -26,14 +26,14 @@ class Verdict:
 
 
 def check(chapter: Chapter) -> Verdict:
-    """Every rule for a chapter of that kind."""
+    """Every rule for a chapter of that kind; without a stored run those about the source."""
     verdict = Verdict(chapter)
-    if chapter.outputs is None:
+    stored = chapter.outputs is not None
+    if not stored:
         message = f"{chapter.stored.name} is missing: medseg refresh {chapter.slug}"
         verdict.problems.append(("pair", message))
-        return verdict
     for rule in RULES:
-        if chapter.kind in rule.kinds:
+        if chapter.kind in rule.kinds and (stored or rule.source):
             verdict.problems += [(rule.id, message) for message in rule.check(chapter)]
     verdict.notes = core_notes(chapter)
     return verdict

@@ -36,16 +36,16 @@ def reporter(
 def _bar(slug: str, nb: NotebookNode) -> Iterator[Report]:
     from tqdm import tqdm
 
-    layout = "{desc} {percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt} cells [{elapsed}] {postfix}"
+    layout = slug + " {percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt} cells [{elapsed}] {desc}"
     finished = threading.Event()
-    with tqdm(total=len(nb.cells), desc=slug, bar_format=layout, leave=True) as bar:
+    with tqdm(total=len(nb.cells), bar_format=layout, leave=True) as bar:
 
         def tick() -> None:  # the clock goes on while one cell trains for minutes
             while not finished.wait(1):
                 bar.refresh()
 
         def report(index: int) -> None:
-            bar.set_postfix_str(heading_above(nb, index)[:40], refresh=False)
+            bar.set_description_str(heading_above(nb, index)[:40], refresh=False)
             bar.n = index
             bar.refresh()
 

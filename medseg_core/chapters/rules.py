@@ -1,7 +1,7 @@
 """What every stored notebook of the book must fulfil: one function per rule.
 
-A rule takes a chapter whose pair exists and yields one message per breach. `check` runs them;
-each is named, so that a message says which promise is broken.
+A rule takes a chapter and yields one message per breach. `check` runs them; each is named, so that
+a message says which promise is broken. Rules marked `source` need no stored run.
 """
 
 from __future__ import annotations
@@ -40,16 +40,17 @@ class Rule:
     id: str
     kinds: tuple[str, ...]
     check: Check
+    source: bool = False  # whether it looks at the source only, so that no run is needed
 
 
 RULES: list[Rule] = []
 
 
-def rule(id: str, *kinds: str) -> Callable[[Check], Check]:
+def rule(id: str, *kinds: str, source: bool = False) -> Callable[[Check], Check]:
     """Register a rule for the named kinds of notebook (all, if none is named)."""
 
     def register(check: Check) -> Check:
-        RULES.append(Rule(id, kinds or KINDS, check))
+        RULES.append(Rule(id, kinds or KINDS, check, source))
         return check
 
     return register
@@ -118,7 +119,7 @@ def _lesson(c: Chapter) -> Iterator[str]:
 # --- the parts of a chapter ------------------------------------------------------------------
 
 
-@rule("headings", *FULL)
+@rule("headings", *FULL, source=True)
 def _headings(c: Chapter) -> Iterator[str]:
     second = [title for _, level, title in notebook.headings(c.code) if level == 2]
     known = [title for title in second if title in HEADINGS]
@@ -133,14 +134,14 @@ def _headings(c: Chapter) -> Iterator[str]:
             yield f'"## {title}" is no heading of a chapter; use ### inside a part'
 
 
-@rule("glance", *FULL)
+@rule("glance", *FULL, source=True)
 def _glance(c: Chapter) -> Iterator[str]:
     first = c.code.cells[0].source if c.code.cells else ""
     if not first.startswith("# ") or "At a glance" not in first:
         yield 'the first cell must open with the title "# ..." and hold a box "At a glance"'
 
 
-@rule("parameters", *FULL, "primer")
+@rule("parameters", *FULL, "primer", source=True)
 def _parameters(c: Chapter) -> Iterator[str]:
     tagged = [cell for cell in c.code.cells if "parameters" in notebook.tags(cell)]
     if len(tagged) != 1:
@@ -173,7 +174,7 @@ def _widgets(c: Chapter) -> Iterator[str]:
         yield f"at least two static widgets (`widgets.frames`) are needed, found {count}"
 
 
-@rule("exercises", *FULL)
+@rule("exercises", *FULL, source=True)
 def _exercises(c: Chapter) -> Iterator[str]:
     exercises = text.exercises(c.code, EXERCISE)
     if len(exercises) < 3:
@@ -204,7 +205,7 @@ def _thumbnail(c: Chapter) -> Iterator[str]:
 # --- code and outputs that a page can bear ---------------------------------------------------
 
 
-@rule("cell-length", *FULL, "primer", "page")
+@rule("cell-length", source=True)
 def _cell_length(c: Chapter) -> Iterator[str]:
     for index, cell in enumerate(c.code.cells):
         lines = len(cell.source.splitlines())
@@ -212,7 +213,7 @@ def _cell_length(c: Chapter) -> Iterator[str]:
             yield f"{notebook.place(c.code, index)} has {lines} lines, at most {MOST_LINES}"
 
 
-@rule("static")
+@rule("static", source=True)
 def _static(c: Chapter) -> Iterator[str]:
     for index, cell in enumerate(c.code.cells):
         if cell.cell_type == "code":
@@ -269,14 +270,14 @@ def _paths(c: Chapter) -> Iterator[str]:
 # --- its place in the book -------------------------------------------------------------------
 
 
-@rule("toc", "chapter", "primer", "page")
+@rule("toc", source=True)
 def _toc(c: Chapter) -> Iterator[str]:
     documents = text.toc_documents(c.root)
     if not {c.document, f"book/{c.document}"} & documents:
         yield f"_toc.yml does not name {c.document}"
 
 
-@rule("citations")
+@rule("citations", source=True)
 def _citations(c: Chapter) -> Iterator[str]:
     known = text.bibliography(c.root)
     for cell in c.code.cells:

@@ -141,7 +141,7 @@ def cardiac_sax_params(
         "rv_wall_px": scale * 1.5,
         "blood": blood,
         "rv_blood": blood * uniform(0.9, 1.05),
-        "muscle": blood - uniform(0.28, 0.42),
+        "muscle": blood - uniform(0.18, 0.4),
         "fat": uniform(0.7, 0.95),
         "lung": uniform(0.03, 0.1),
         "tissue": uniform(0.25, 0.5),

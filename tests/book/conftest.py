@@ -42,6 +42,8 @@ def site():
     done = subprocess.run(
         [*command, "--keep-going"], cwd=ROOT, env=environment, capture_output=True, text=True
     )
+    if done.returncode:  # unchanged pages are read only once; the next build must warn again
+        shutil.rmtree(ROOT / "_build" / ".doctrees", ignore_errors=True)
     assert done.returncode == 0, f"{done.stdout[-1500:]}\n{done.stderr[-3000:]}"
     return ROOT / "_build" / "html"
 

@@ -8,8 +8,11 @@ import pytest
 
 pytestmark = pytest.mark.browser
 
-# Harmless messages of others' scripts. The first: the widgets' schema checker about its own schema.
-KNOWN = ("strict mode: use allowUnionTypes",)
+# Harmless messages of others' scripts. The widgets' schema checker complains of its own schema. The
+# theme that Python 3.10 gets preloads an icon font, which a page from the disk may not; its icons
+# are drawn without it. Failed requests are looked at by themselves.
+KNOWN = ("strict mode: use allowUnionTypes", "Access to font at", "Failed to load resource")
+PRELOADED = "/_static/vendor/fontawesome/"
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +51,7 @@ def wait_until_drawn(page):
 
 def test_no_request_leaves_the_book(opened):
     assert opened.foreign == []
-    assert opened.failed == []
+    assert [url for url in opened.failed if PRELOADED not in url] == []
 
 
 def test_no_script_fails(opened):
