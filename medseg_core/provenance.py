@@ -7,7 +7,9 @@ import hashlib
 import platform
 import sys
 from importlib import metadata
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -75,18 +77,34 @@ def source_hash(path: str | Path) -> str:
     Raises:
         SyntaxError: if the file is no valid Python.
     """
-    tree = ast.parse(Path(path).read_text(encoding="utf-8"))
+    tree = ast.parse(Path(path).read_text(encoding="utf-8"), filename=str(path))
     return hashlib.sha256(_canonical(tree).encode()).hexdigest()[:16]
 
 
 def core_hashes() -> dict[str, str]:
-    """`source_hash` of every module of this package that is loaded, by module name."""
-    files = {
-        name: getattr(module, "__file__", None)
-        for name, module in list(sys.modules.items())
-        if name == "medseg_core" or name.startswith("medseg_core.")
-    }
-    return {name: source_hash(file) for name, file in sorted(files.items()) if file}
+    """`source_hash` of every module of this package that is loaded, by module name.
+
+    Each is taken the first time that the loaded module is seen, and kept: `scales.begin` calls it,
+    so that a file edited or deleted during a run changes nothing. "" stands for a module whose
+    source cannot be read.
+    """
+    for name, module in list(sys.modules.items()):
+        if name != "medseg_core" and not name.startswith("medseg_core."):
+            continue
+        # Loading a module again gives it a new spec: then other code runs.
+        if name not in _seen or _seen[name][0] is not module.__spec__:
+            _seen[name] = module.__spec__, _hash_or_nothing(module)
+    return {name: found for name, (_, found) in sorted(_seen.items())}
+
+
+_seen: dict[str, tuple[ModuleSpec | None, str]] = {}
+
+
+def _hash_or_nothing(module: ModuleType) -> str:
+    try:
+        return source_hash(module.__file__)
+    except (AttributeError, TypeError, OSError, SyntaxError, ValueError):  # no file, or no Python
+        return ""
 
 
 def _canonical(node: Any) -> str:

@@ -83,6 +83,7 @@ def begin(
     if folder is not None and not folder.is_dir():
         raise ValueError(f"data_dir must be a folder that exists, got {str(data_dir)!r}")
     chosen = pick(device)
+    provenance.core_hashes()  # of the code that is loaded now; claims.report adds later modules
     rng.seed_all(seed)
     seeds = [seed + i for i in range(_n_seeds(settings, chosen))]
     run = Run(slug, scale, settings, chosen, int(seed), seeds, bool(extended), folder)

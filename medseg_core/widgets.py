@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -13,16 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from medseg_core import _frames
+
 if TYPE_CHECKING:
     import ipywidgets
-    from PIL import Image
 
 MAX_FRAMES = 60
 MAX_BYTES = 400_000
-# Best first: step of the grey and colour levels of a lossless picture (an error of at most half a
-# step of 255), quality of a lossy one. Each frame takes the smaller.
-QUALITIES = ((4, 85), (8, 70), (12, 55), (16, 40))
-DPIS = (150, 125, 100)  # of a figure; 100 per inch are shown, more is sharper on dense screens
 PAGE_PX = 700
 
 
@@ -85,9 +81,9 @@ def frames(
         values = dict(zip(axes, (value for _, value in combination), strict=True))
         result = render(**values)
         if hasattr(result, "savefig"):
-            dpi = dpi or _dpi(result, target_bytes / len(combinations))
+            dpi = dpi or _frames.finest_dpi(result, target_bytes / len(combinations))
             width = width or round(100 * result.get_figwidth())
-        picture = _picture(result, dpi or DPIS[0])
+        picture = _frames.as_image(result, dpi or _frames.DPIS[0])
         if pictures and picture.size != pictures[0].size:
             raise ValueError(
                 f"render must return pictures of one size, got {pictures[0].size} and "
@@ -98,7 +94,7 @@ def frames(
             f"{text} {label}" for text, (label, _) in zip(texts.values(), combination, strict=True)
         )
         tooltips.append(f"{alt}; {at}" if alt else at)
-    encoded = _encode(pictures, target_bytes)
+    encoded = _frames.encode(pictures, target_bytes, MAX_BYTES)
     return _linked(encoded, tooltips, axes, texts, first, width or min(PAGE_PX, picture.width))
 
 
@@ -131,7 +127,7 @@ def live(render: Callable[..., Any], **controls: Any) -> Any:
     def show(**values: Any) -> None:
         result = render(**values)
         if result is not None:
-            display(_picture(result))
+            display(_frames.as_image(result))
 
     return W.VBox([*widgets.values(), W.interactive_output(show, widgets)])
 
@@ -191,78 +187,6 @@ def _start(name: str, options: dict[str, Any], start: Mapping[str, Any]) -> int:
         if start[name] is value or start[name] == label or np.array_equal(start[name], value):
             return i
     raise ValueError(f"start: {name}={start[name]!r} is none of {list(options.values())}")
-
-
-def _dpi(figure: Any, target: float) -> int:
-    """The finest resolution at which this figure weighs no more than `target` bytes."""
-    fits = (d for d in DPIS if len(_smallest(_draw(figure, d), *QUALITIES[1])) <= target)
-    return next(fits, DPIS[-1])
-
-
-def _draw(figure: Any, dpi: int) -> Image.Image:
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi, facecolor="white")
-    return Image.open(buffer).convert("RGB")
-
-
-def _picture(result: Any, dpi: int = DPIS[0]) -> Image.Image:
-    """What `render` returned as an RGB image; figures are closed."""
-    from PIL import Image
-
-    if hasattr(result, "savefig"):
-        import matplotlib.pyplot as plt
-
-        picture = _draw(result, dpi)
-        plt.close(result)
-        return picture
-    if isinstance(result, Image.Image):
-        return result.convert("RGB")
-    array = result.detach().cpu().numpy() if hasattr(result, "detach") else result
-    if not isinstance(array, np.ndarray):
-        raise TypeError(
-            "render must return a matplotlib figure, a PIL image or an array, "
-            f"got {type(result).__name__}"
-        )
-    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != 3):
-        raise ValueError(f"render must return an array (H, W) or (H, W, 3), got {array.shape}")
-    if array.dtype != np.uint8:
-        if not np.isfinite(array).all():
-            raise ValueError("render must return finite values, got NaN or infinity")
-        array = np.rint(255 * array.astype(float).clip(0, 1)).astype(np.uint8)
-    image = Image.fromarray(array).convert("RGB")
-    times = max(1, math.ceil(320 / image.width))  # small images keep their pixels square
-    return image.resize((image.width * times, image.height * times), Image.Resampling.NEAREST)
-
-
-def _encode(pictures: Sequence[Image.Image], target: int) -> list[bytes]:
-    """All pictures as WebP, as good as `target` bytes in all allow."""
-    for step, quality in QUALITIES:
-        encoded = [_smallest(picture, step, quality) for picture in pictures]
-        if sum(map(len, encoded)) <= target:
-            return encoded
-    total = sum(map(len, encoded))
-    if total > MAX_BYTES:
-        raise ValueError(
-            f"frames takes at most {MAX_BYTES // 1000} kB of pictures, got {total // 1000} kB in "
-            f"{len(pictures)} pictures of {pictures[0].width} x {pictures[0].height} pixels: "
-            "draw fewer or smaller ones"
-        )
-    return encoded
-
-
-def _smallest(picture: Image.Image, step: int, quality: int) -> bytes:
-    """WebP: drawings are smaller (and sharper) lossless with fewer levels, photographs lossy."""
-    # Counted from white, which stays white; a palette would mix thin coloured lines with grey.
-    rounded = picture.point([max(0, 255 - step * round((255 - v) / step)) for v in range(256)] * 3)
-    return min(_webp(rounded, lossless=True), _webp(picture, quality=quality), key=len)
-
-
-def _webp(picture: Image.Image, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, format="webp", method=4, **options)
-    return buffer.getvalue()
 
 
 def _linked(

@@ -1,12 +1,14 @@
+import importlib
 import subprocess
 import sys
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import torch
 
 import medseg_core
-from medseg_core import provenance
+from medseg_core import claims, provenance, scales
 
 
 def test_versions_are_those_of_the_loaded_packages():
@@ -83,3 +85,52 @@ def test_core_hashes_are_those_of_the_loaded_modules():
     assert list(found) == sorted(found)
     assert found["medseg_core.provenance"] == provenance.source_hash(provenance.__file__)
     assert all(name.split(".")[0] == "medseg_core" for name in found)
+
+
+@dataclass(frozen=True)
+class Settings:
+    steps: int = 1
+
+
+@pytest.fixture
+def loaded(tmp_path, monkeypatch):
+    """A module of the package that is loaded from a file of its own."""
+    name = "medseg_core.made_up"
+    path = tmp_path / "made_up.py"
+    path.write_text(CODE, encoding="utf-8")
+    monkeypatch.setattr(medseg_core, "__path__", [*medseg_core.__path__, str(tmp_path)])
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    importlib.invalidate_caches()
+    module = importlib.import_module(name)
+    yield module, path
+    del sys.modules[name], medseg_core.made_up
+    provenance._seen.pop(name, None)
+
+
+def test_core_hashes_are_of_the_code_that_was_loaded(loaded):
+    module, path = loaded
+    first = provenance.core_hashes()[module.__name__]
+    assert first == provenance.source_hash(path)
+    path.write_text(CODE.replace("= 3", "= 4"), encoding="utf-8")
+    assert provenance.core_hashes()[module.__name__] == first
+    importlib.reload(module)
+    second = provenance.source_hash(path)
+    assert provenance.core_hashes()[module.__name__] == second != first
+    path.unlink()
+    assert provenance.core_hashes()[module.__name__] == second
+
+
+@pytest.mark.parametrize("content", [None, "def f(:"])
+def test_a_module_without_readable_source_is_named_without_a_hash(loaded, content):
+    module, path = loaded
+    path.unlink() if content is None else path.write_text(content, encoding="utf-8")
+    assert provenance.core_hashes()[module.__name__] == ""
+
+
+def test_a_run_records_the_code_that_it_began_with(loaded):
+    module, path = loaded
+    then = provenance.source_hash(path)
+    table = dict.fromkeys(scales.SCALES, Settings())
+    scales.begin("demo", table, scale="smoke", seed=0, device="cpu", overrides=None)
+    path.unlink()
+    assert claims.payload()["core"][module.__name__] == then

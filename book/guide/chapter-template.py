@@ -42,7 +42,7 @@ from dataclasses import dataclass
 import matplotlib.pyplot as plt
 import numpy as np
 
-from medseg_core import claims, rng, scales, widgets
+from medseg_core import claims, plotting, rng, scales, widgets
 
 # %% [markdown]
 # What the three scales change stands in one table; `run.s` is the chosen row, with what `overrides`
@@ -104,7 +104,7 @@ axes.axhline(signal.mean(), color="#d55e00", label="mean")
 axes.axhline(np.median(signal), color="#0072b2", label="median")
 axes.set(xlabel="measurement", ylabel="value")
 figure.legend(loc="outside upper center", ncols=4)
-plt.show()
+plotting.show(figure)
 
 # %% [markdown]
 # ## The method

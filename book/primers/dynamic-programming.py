@@ -43,7 +43,6 @@ overrides: dict = {}  # settings to change, for example {"delta": 1}
 # the sliders.
 
 # %%
-import inspect
 import itertools
 import time
 from dataclasses import dataclass
@@ -51,9 +50,8 @@ from dataclasses import dataclass
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from IPython.display import Markdown
 
-from medseg_core import plotting, rng, scales, widgets
+from medseg_core import plotting, rng, scales, sources, widgets
 from medseg_core.physics import shapes
 from medseg_core.plotting import PALETTE, WIDTH
 from medseg_core.solvers import star_dp
@@ -166,7 +164,7 @@ for name, (v, colour, line) in paths.items():
 ax.set(xlabel="column n", ylabel="row i")
 ax.grid(False)
 fig.legend(loc="outside upper center", ncols=3)
-plt.show()
+plotting.show(fig)
 for name, (v, *_) in paths.items():
     steps = abs(np.diff(v)).max()
     print(
@@ -204,7 +202,7 @@ for ax, (values, label) in zip(
     ax.grid(False)
 axes[0].set_ylabel("row i")
 axes[1].plot(v, color=PALETTE["vermilion"], linewidth=1.5)
-plt.show()
+plotting.show(fig)
 
 # %% [markdown]
 # An exact method can be checked against *all* candidates where there are few enough. Five columns
@@ -356,7 +354,7 @@ left.set(xticks=[], yticks=[])
 for ax in (left, right):
     ax.grid(False)
 fig.legend(loc="outside upper center", ncols=3)
-plt.show()
+plotting.show(fig)
 for name, (v, _) in answers.items():
     gap = abs(v[0] - v[-1])
     print(f"{name:<20} cost {cost(h_ring, v):7.2f}, first and last answer {gap} apart")
@@ -410,7 +408,7 @@ for delta in (0, 1, 2, 5):
 
 # %%
 parts = [star_dp._closed_costs, star_dp._window_min]
-Markdown("```python\n" + "\n\n".join(map(inspect.getsource, parts)) + "```")
+sources.show(*parts)
 
 # %% [markdown]
 # How much is it worth? Both are timed in the same run, on this machine. The lines' slopes are the
@@ -445,7 +443,7 @@ ax.set(xlabel="samples per line M", ylabel="time for 2 maps [ms]")
 ax.set_xticks(s.timed, [str(m) for m in s.timed], minor=False)
 ax.minorticks_off()
 ax.legend()
-plt.show()
+plotting.show(fig)
 
 # %% [markdown]
 # One can go further. Best paths of two different starts need never cross, so the path of a middle
@@ -480,7 +478,7 @@ for name, values in curves.items():
     ax.plot(knob, values, drawstyle="steps-post" if name == "hard" else "default", label=name)
 ax.set(xlabel="knob t", ylabel="mean |v − v*| [samples]")
 ax.legend()
-plt.show()
+plotting.show(fig)
 
 # %% [markdown]
 # The hard loss is a **staircase**: a small change of the map moves no answer at all, so its slope
@@ -545,7 +543,7 @@ for ax, (name, gradient) in zip(axes, estimates.items(), strict=True):
     ax.grid(False)
 axes[0].set_ylabel("sample i")
 fig.colorbar(shown, ax=axes, label="gradient, of its largest")
-plt.show()
+plotting.show(fig)
 
 # %% [markdown]
 # **3. Learn the gradient.** Train a small network to imitate the solver around the present map, and
@@ -663,7 +661,7 @@ shown = ax.imshow((through - optimum).T, cmap="cividis", aspect="auto", vmax=3)
 fig.colorbar(shown, ax=ax, label="extra cost of passing here", extend="max")
 ax.set(xlabel="column n", ylabel="row i")
 ax.grid(False)
-plt.show()
+plotting.show(fig)
 
 # %% [markdown]
 # The spur below the border is the streak: a detour along it costs little more. The valley is widest

@@ -24,8 +24,8 @@ from medseg_core.datasets.samples import (
     checked_indices,
     on_grid,
     pair,
-    stack,
 )
+from medseg_core.stacking import stack
 
 LAYOUT = """
 ROOT/[training/|testing/]

@@ -1,4 +1,4 @@
-"""What all readers share: checked indices, one grid for image and labels, stacking."""
+"""What all readers share: checked indices, one grid for image and labels."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import operator
 from collections.abc import Iterable, Sequence
 
 import torch
-from torch import Tensor
 
 from medseg_core.datasets.preprocess import (
     centre_of_mass,
@@ -87,36 +86,3 @@ def on_grid(
     centre = centre_of_mass(label, centre_value)
     changed = {"image": image, "label": label, "centre": centre, "spacing": spacing or old}
     return {**sample, **changed}
-
-
-def stack(samples: Sequence[dict]) -> dict:
-    """Stack one-sample dicts as phantoms are stacked: tensors along N, lists joined.
-
-    Anything else (``spacing``) is kept once and has to be the same for all samples.
-
-    Raises:
-        ValueError: samples that differ in size or spacing, with the two that do.
-    """
-    out: dict = {}
-    for key, first in samples[0].items():
-        values = [sample[key] for sample in samples]
-        if isinstance(first, Tensor):
-            for at, value in enumerate(values):
-                if value.shape[1:] != first.shape[1:]:
-                    shapes = f"{tuple(first.shape[1:])} and, at position {at},"
-                    raise ValueError(
-                        f"{key} differs in size between samples: {shapes} "
-                        f"{tuple(value.shape[1:])}; give size= (and spacing=) to load them together"
-                    )
-            out[key] = torch.cat(values).contiguous()
-        elif isinstance(first, list):
-            out[key] = [item for value in values for item in value]
-        else:
-            for at, value in enumerate(values):
-                if value != first:
-                    raise ValueError(
-                        f"{key} differs between samples: {first} and, at position {at}, {value}; "
-                        f"give {key}= to load them together"
-                    )
-            out[key] = first
-    return out

@@ -15,7 +15,8 @@ from PIL import Image, UnidentifiedImageError
 from medseg_core import checks
 from medseg_core.datasets.preprocess import centre_of_mass, scale_percentile
 from medseg_core.datasets.report import Report, content_line, folder_problem
-from medseg_core.datasets.samples import checked_index, checked_indices, on_grid, stack
+from medseg_core.datasets.samples import checked_index, checked_indices, on_grid
+from medseg_core.stacking import stack
 
 LV = 3  # ACDC's number, which the phantom has too
 PARTS = ("Train", "Test")

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from medseg_core import checks, rng
-from medseg_core.phantoms.stack import stack
 from medseg_core.physics.noise import bias_field, blur, gaussian_field, rician
 from medseg_core.physics.shapes import coverage
+from medseg_core.stacking import stack
 
 BACKGROUND, RV, MYOCARDIUM, LV = 0, 1, 2, 3  # the label table of ACDC
 LEVELS = ("base", "mid", "apex")

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from medseg_core.datasets.samples import checked_index, checked_indices, on_grid, pair, stack
+from medseg_core.datasets.samples import checked_index, checked_indices, on_grid, pair
 
 
 def sample(size=8, spacing=(1.0, 1.0)):
@@ -36,19 +36,6 @@ def test_bad_indices_are_refused(indices, error, message):
 def test_one_bad_index():
     with pytest.raises(TypeError, match="index must be an integer"):
         checked_index("1", 5)
-
-
-def test_stack_joins_tensors_and_lists_and_keeps_the_spacing():
-    both = stack([sample(), sample()])
-    assert both["image"].shape == (2, 1, 8, 8) and both["image"].is_contiguous()
-    assert both["id"] == ["a", "a"] and both["spacing"] == (1.0, 1.0)
-
-
-def test_stack_names_what_differs():
-    with pytest.raises(ValueError, match=r"image differs in size .*position 1.*give size="):
-        stack([sample(), sample(9)])
-    with pytest.raises(ValueError, match=r"spacing differs .*\(2.0, 2.0\); give spacing="):
-        stack([sample(), sample(spacing=(2.0, 2.0))])
 
 
 def test_on_grid_moves_image_label_and_centre_together():

@@ -1,5 +1,4 @@
 import itertools
-from dataclasses import dataclass, field
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -13,22 +12,9 @@ LABEL = np.zeros((12, 16), int)
 LABEL[2:6, 3:9], LABEL[6:9, 3:9] = 1, 2
 
 
-@dataclass
-class History:
-    losses: list = field(default_factory=lambda: [3.0, 2.0, 1.0])
-    validation: list = field(default_factory=lambda: [(1, 0.2), (3, 0.4)])
-    best: tuple = (3, 0.4)
-
-
 def rendered(fig):
     fig.canvas.draw()
     return np.asarray(fig.canvas.buffer_rgba())
-
-
-@pytest.fixture(autouse=True)
-def nothing_left_open():
-    yield
-    assert not plt.get_fignums()  # else notebooks show figures twice
 
 
 @pytest.mark.parametrize(
@@ -118,25 +104,6 @@ def test_given_axes_are_used():
         plotting.overlay(np.zeros((2, 12, 16)), ax=ax)
 
 
-def test_curves_of_histories():
-    loss, validation = plotting.curves({"a": History(), "b": History()}).axes
-    assert loss.lines[0].get_ydata().tolist() == [3, 2, 1]
-    assert validation.lines[0].get_xdata().tolist() == [1, 3]
-    assert [t.get_text() for t in validation.get_legend().get_texts()] == ["a", "b"]
-    (loss,) = plotting.curves(History(validation=[], best=None)).axes
-    assert loss.get_legend() is None
-
-
-def test_curves_with_bands():
-    y = np.array([[1.0, 2.0], [3.0, 6.0]])
-    for band, high in (("range", 6), ("sd", 4 + 8**0.5)):
-        (ax,) = plotting.curves({"a": ([10, 40], y)}, band=band).axes
-        assert ax.lines[0].get_ydata().tolist() == [2, 4]
-        (patch,) = ax.collections
-        assert patch.get_paths()[0].vertices[:, 1].max() == pytest.approx(high)
-    assert not plotting.curves({"a": y}, band=None).axes[0].collections
-
-
 def test_best_median_worst():
     drawn = []
     fig = plotting.best_median_worst(
@@ -151,38 +118,6 @@ def test_best_median_worst():
         plotting.best_median_worst([np.nan], lambda i, ax: None)
 
 
-def test_histograms_have_area_one():
-    (ax,) = plotting.histograms(
-        {"a": np.random.default_rng(0).normal(size=500), "b": [0.0, 1]}
-    ).axes
-    for patch in ax.patches[::2]:
-        x, y = patch.get_xy().T
-        assert abs(np.trapezoid(y, x)) == pytest.approx(1, abs=1e-6)
-
-
-def test_paper_table_keeps_the_sides_apart():
-    ours = {"U-Net": {"Dice": [0.7, 0.8], "time": 3}, "disc": {"Dice": 0.61}}
-    table = plotting.paper_table(ours, {"U-Net": {"Dice": 0.9}, "A|B": {"Dice": "0.72 (0.19)"}})
-    assert table.header == ["method", "Dice, paper", "Dice, ours"]
-    assert table.rows == [
-        ["U-Net", "0.9", "0.750 ± 0.071"],
-        ["A|B", "0.72 (0.19)", "–"],
-        ["disc", "–", "0.610"],
-    ]
-    lines = table._repr_markdown_().splitlines()
-    assert lines[1] == "| :-- | --: | --: |" and lines[3].startswith("| A\\|B |")
-    assert "over 2 seeds" in repr(table)
-
-
-def test_paper_table_reads_the_results_of_arms():
-    from medseg_core.training.arms import run_arms
-
-    arm = lambda seed: {"Dice": [0.5, 0.7 + seed], "updates": 1, "images": 1}  # noqa: E731
-    results = run_arms({"U-Net": arm}, [0, 1], progress=False)
-    table = plotting.paper_table(results, {"U-Net": {"Dice": 0.9}})
-    assert table.rows == [["U-Net", "0.9", "0.850 ± 0.354"]]
-
-
 def test_bad_input():
     image = np.zeros((12, 16))
     for call, message in (
@@ -194,11 +129,6 @@ def test_bad_input():
         (lambda: plotting.overlay(image, LABEL[:5]), "image and label must have one shape"),
         (lambda: plotting.overlay([image, image], [LABEL]), "label must hold 2"),
         (lambda: plotting.errors(image, LABEL, LABEL[:5]), "pred and ref must have one shape"),
-        (lambda: plotting.curves({}), "at least one curve"),
-        (lambda: plotting.curves({"a": ([1, 2], [1])}), "does not fit"),
-        (lambda: plotting.curves({"a": [1]}, band="se"), "band must be one of"),
-        (lambda: plotting.histograms({}), "at least one"),
-        (lambda: plotting.paper_table({}, {}), "at least one metric"),
     ):
         with pytest.raises(ValueError, match=message):
             call()
