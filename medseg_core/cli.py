@@ -37,6 +37,7 @@ class _Group(click.Group):
         # What a cluster's scheduler sends: end as Ctrl-C does, the kernel too.
         signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
         logging.getLogger("papermill").addHandler(logging.NullHandler())  # we report, once
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # the cell that a signal cut short
         try:
             return super().invoke(ctx)
         except UsageError as error:
@@ -45,6 +46,9 @@ class _Group(click.Group):
         except KeyboardInterrupt:
             click.echo("\nmedseg: interrupted; no output was written", err=True)
             ctx.exit(130)
+        except SystemExit:
+            click.echo("\nmedseg: terminated; no output was written", err=True)
+            raise
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})

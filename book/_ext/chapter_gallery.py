@@ -77,7 +77,10 @@ def read_page(root: Path, docname: str) -> Page:
         for output in cell.get("outputs", []):
             if report := output.get("data", {}).get(CLAIMS):
                 page.scale = report.get("scale", "")
-                page.verdicts = Counter(claim["verdict"] for claim in report["claims"])
+                # As in chapter and ledger: parts count through the claim that they make up.
+                parts = {part for claim in report["claims"] for part in claim.get("parts", ())}
+                whole = [claim for claim in report["claims"] if claim.get("id") not in parts]
+                page.verdicts = Counter(claim["verdict"] for claim in whole)
     return page
 
 

@@ -1,4 +1,5 @@
-// Small repairs: words for what the widgets draw, and a search that works from the disk.
+// Small repairs: words for what the widgets draw, formulas that fit their column, and a search that
+// works from the disk.
 (() => {
   // A frame's description is the widget's tooltip, which becomes a title attribute; a screen
   // reader needs it as alternative text. Frames without one are decoration and say nothing.
@@ -20,6 +21,19 @@
     root.querySelectorAll?.(".noUi-handle").forEach(name);
   };
 
+  // A formula a little wider than its column is set smaller, down to 70 %; a wider one is scrolled.
+  const fit = () => {
+    for (const picture of document.querySelectorAll('mjx-container[display="true"] > svg')) {
+      picture.style.width = picture.style.height = "";
+      const column = picture.parentElement.clientWidth;
+      const own = picture.getBoundingClientRect().width;
+      if (column > 0 && own > column) {
+        picture.style.width = `${Math.max(column, 0.7 * own)}px`;
+        picture.style.height = "auto";
+      }
+    }
+  };
+
   // A page opened from the disk may not read its neighbours, and the search would fail to quote
   // them; without the quotations it finds the pages all the same.
   if (location.protocol === "file:" && typeof DOCUMENTATION_OPTIONS !== "undefined")
@@ -27,6 +41,8 @@
 
   document.addEventListener("DOMContentLoaded", () => {
     mend(document);
+    window.addEventListener("load", () => window.MathJax?.startup?.promise?.then(fit));
+    window.addEventListener("resize", fit);
     new MutationObserver((changes) => {
       for (const { target } of changes) mend(target.parentElement ?? target);
     }).observe(document.body, {

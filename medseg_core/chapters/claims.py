@@ -84,8 +84,10 @@ def as_claim(stored: Mapping[str, Any]) -> table.Claim:
 
 
 def counts(claims: Iterable[Mapping[str, Any]]) -> Counter[str]:
-    """Claims by verdict; one that only sums up its parts is not counted twice."""
-    return Counter(claim["verdict"] for claim in claims if not claim.get("parts"))
+    """Claims by verdict; parts count through the claim that they make up, as in its chapter."""
+    claims = list(claims)
+    parts = {part for claim in claims for part in claim.get("parts", ())}
+    return Counter(claim["verdict"] for claim in claims if claim["id"] not in parts)
 
 
 def summary(counts: Mapping[str, int]) -> str:

@@ -39,12 +39,13 @@ class Failure:
         """The report, at most `SCREEN` lines of `WIDTH` characters."""
         where = f"{self.slug} failed in cell {self.cell} of {self.n_cells}"
         where += f', under "{self.heading}"' if self.heading else ""
-        message = _wrap(f"{self.ename}: {ANSI.sub('', self.evalue)}", most=12)
-        parts = [[where], message, self._around(), self._frames()]
+        message = _wrap(f"{self.ename}: {ANSI.sub('', self.evalue)}", most=20)
+        reach = 3 if len(message) <= 12 else 1  # a long message was written to be read
+        parts = [[where], message, self._around(reach), self._frames()]
         lines = [line for part in parts if part for line in (*part, "")]
         return "\n".join(line[:WIDTH] for line in lines[:SCREEN]).rstrip()
 
-    def _around(self, reach: int = 3) -> list[str]:
+    def _around(self, reach: int) -> list[str]:
         source = self.source.splitlines()
         if not source:
             return []
@@ -100,11 +101,10 @@ def parse_traceback(
 
 
 def _wrap(text: str, most: int) -> list[str]:
-    lines = [
-        piece
-        for line in text.splitlines()
-        for piece in (textwrap.wrap(line, WIDTH - 2, drop_whitespace=False) or [""])
-    ]
+    lines = []
+    for line in text.splitlines():
+        indent = " " * (len(line) - len(line.lstrip()))
+        lines += textwrap.wrap(line, WIDTH - 2, subsequent_indent=indent) or [""]
     if len(lines) > most:
         half = most // 2
         lines = [*lines[:half], "[...]", *lines[-half + 1 :]]

@@ -36,7 +36,7 @@ ROOT/[training/|testing/]
         patient001_frame12.nii.gz     the ES volume, and its _gt
     patient002/ ...
 """
-WHERE = "https://www.creatis.insa-lyon.fr/Challenge/acdc/ (100 training and 50 testing patients)"
+WHERE = "https://www.creatis.insa-lyon.fr/Challenge/acdc/ (100 + 50 patients)"
 LICENCE = "CC BY-NC-SA 4.0 (see the terms on the page above); cite Bernard et al., IEEE TMI 2018"
 
 

@@ -31,8 +31,8 @@ PHASES_PER_SLICE = 20  # of every cine in this data set; the first starts at the
 
 LAYOUT = """
 ROOT/Train|Test/
-    Images/.../SC-HF-I-01-IM-0001-0048.dcm.png   8-bit grey (or R = G = B), any folders between
-    Labels/.../SC-HF-I-01-IM-0001-0048.dcm.png   the same name; 0 outside, 255 in the LV's cavity
+    Images/.../SC-HF-I-01-IM-0001-0048.dcm.png  8-bit grey (or R = G = B)
+    Labels/.../SC-HF-I-01-IM-0001-0048.dcm.png  the same name; 255 in the LV's cavity, else 0
 """
 WHERE = "https://github.com/mshunshin/SegNetCMR, folder Data (PNG pairs)"
 LICENCE = "CC0 1.0 (images and contours), MIT (conversion); cite Radau et al., MIDAS Journal 2009"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -84,13 +87,16 @@ def _in_processes(
     try:
         with parallel_config(backend="loky", inner_max_num_threads=threads):
             pool = Parallel(n_jobs=workers, return_as="generator_unordered", max_nbytes=None)
-            yield from pool(delayed(_run)(arms[name], name, seed, threads) for name, seed in jobs)
+            yield from pool(
+                delayed(_run)(arms[name], name, seed, threads, os.getpid()) for name, seed in jobs
+            )
     finally:
         get_reusable_executor().shutdown(wait=True)  # idle workers would hold their memory
 
 
-def _run(arm: Arm, name: str, seed: int, threads: int | None = None) -> Record:
+def _run(arm: Arm, name: str, seed: int, threads: int | None = None, owner: int = 0) -> Record:
     if threads is not None:
+        _end_with(owner)
         torch.set_num_threads(threads)
     started = time.perf_counter()
     # A worker's bars would be written over each other.
@@ -110,6 +116,22 @@ def _run(arm: Arm, name: str, seed: int, threads: int | None = None) -> Record:
     extras = dict(out.pop("extras", {}))
     metrics = {key: _value(value, name, key) for key, value in out.items()}
     return Record(name, seed, metrics, updates, images, seconds, extras)
+
+
+@cache  # once per process
+def _end_with(owner: int) -> None:
+    """In a worker: end soon after the process that shares out the runs, should that be killed.
+
+    joblib's workers would first finish their run, which can last for hours.
+    """
+
+    def watch() -> None:
+        while os.getppid() == owner:
+            time.sleep(1)
+        os._exit(1)
+
+    if os.getppid() == owner:  # where joblib may start no process, this is no worker
+        threading.Thread(target=watch, daemon=True).start()
 
 
 def _value(value: Any, arm: str, metric: str) -> float | np.ndarray:

@@ -154,4 +154,11 @@ def test_a_card_counts_judged_claims_only(tmp_path):
     page = chapter_gallery.read_page(tmp_path, "x")
     assert page.verdicts == Counter(claims)
     assert chapter_gallery.verdict_line(page) == "2 of 4 judged claims hold"
+
+
+def test_a_card_counts_parts_through_their_claim(tmp_path):
+    content = notebook("# T", claims=["holds", "within noise", "within noise"])
+    content["cells"][-1]["outputs"][0]["data"][chapter_gallery.CLAIMS]["claims"][2]["parts"] = "01"
+    (tmp_path / "x.ipynb").write_text(json.dumps(content))
+    assert chapter_gallery.read_page(tmp_path, "x").verdicts == Counter(["within noise"])
     assert chapter_gallery.verdict_line(chapter_gallery.Page("x", "T")) == ""

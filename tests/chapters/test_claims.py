@@ -10,7 +10,9 @@ STORED = [
     {"id": "C1", "text": "A | B", "verdict": "holds", "mean": 0.1, "low": 0.05, "high": 0.15}
     | {"n": 3, "unit": "seed", "bound": {"at_least": 0.05}, "null": 0, "paper": "0.2 vs 0.1"},
     {"id": "C2a", "text": "<b>", "verdict": "does not hold", "if_fails": "too small"},
-    {"id": "C2", "text": "C2a alone", "verdict": "does not hold", "parts": ["C2a"]},
+    {"id": "C2b", "text": "b", "verdict": "holds"},
+    {"id": "C2", "text": "C2a and C2b together", "verdict": "does not hold"}
+    | {"parts": ["C2a", "C2b"]},
 ]
 
 
@@ -29,7 +31,7 @@ def test_claims_are_read_and_counted(book):
     book.write("# %% [markdown]\n# # P\n", "p", "primers")
     found = {c.slug: c for c in claims.read(find_chapters(book.root))}
     assert set(found) == {"tiny", "new"}  # a primer without claims is no gap
-    assert found["tiny"].counts == {"holds": 1, "does not hold": 1}  # C2 only sums up C2a
+    assert found["tiny"].counts == {"holds": 1, "does not hold": 1}  # parts count in C2
     assert claims.summary(found["tiny"].counts) == "does not hold: 1, holds: 1"
     assert claims.summary(found["new"].counts) == "no claims yet"
 

@@ -53,3 +53,17 @@ def test_an_error_without_a_line_shows_the_start_of_the_cell():
         "     1 | a = 1",
         "     2 | b = 2",
     ]
+
+
+def test_a_long_message_is_shown_whole_with_its_indentation():
+    message = "Hearts: cannot be read\nLayout expected:\n" + "\n".join(
+        f"    folder{i}/" for i in range(14)
+    )
+    message += "\n    a.png  " + "word " * 30
+    failure = Failure("tiny", 3, 9, "", "ValueError", message, source="x\n" * 20, line=9)
+    lines = str(failure).splitlines()
+    assert "[...]" not in str(failure)
+    assert "      folder13/" in lines
+    wrapped = lines[lines.index("      folder13/") + 2]
+    assert wrapped.startswith("      word")
+    assert any(line.startswith(">    9 |") for line in lines)

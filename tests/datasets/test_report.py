@@ -34,6 +34,14 @@ def test_a_thousand_problems_fit_on_one_screen():
     assert "… and 992 more" in text
 
 
+def test_what_the_readers_say_of_themselves_fits_on_a_line_of_the_terminal():
+    from medseg_core.datasets import acdc, sunnybrook_png
+
+    for reader in (acdc, sunnybrook_png):
+        text = str(Report("", Path(), reader.LAYOUT, reader.WHERE, reader.LICENCE, missing=["all"]))
+        assert max(map(len, text.splitlines())) <= 98
+
+
 def test_folder_problem(tmp_path):
     assert "does not exist" in folder_problem(tmp_path / "nothing")
     assert "empty" in folder_problem(tmp_path)

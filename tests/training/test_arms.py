@@ -1,6 +1,9 @@
 import math
+import sys
+import time
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -134,6 +137,51 @@ def test_a_failing_arm_is_named(workers):
 
     with pytest.raises(RuntimeError, match=r"arm 'bad', seed 4: KeyError: 'lost'"):
         run_arms({"bad": fails}, [4], progress=False, workers=workers)
+
+
+KILLED = """
+import os, time
+from medseg_core.training.arms import run_arms
+
+def endless(seed):
+    with open(path, "a") as file:
+        file.write(f"{os.getpid()}\\n")
+    while True:
+        time.sleep(0.01)
+
+path = os.environ["PIDS"]
+run_arms({"a": endless}, [0, 1], progress=False, workers=2)
+"""
+
+
+@pytest.mark.skipif(
+    sys.platform == "win32", reason="a killed process is noticed by its children on POSIX only"
+)
+def test_workers_end_with_the_process_that_is_killed(tmp_path, monkeypatch):
+    pids = tmp_path / "pids"
+    monkeypatch.setenv("PIDS", str(pids))
+    process = psutil.Popen([sys.executable, "-c", KILLED])
+    workers = []
+    try:
+        wait_until(lambda: pids.exists() and len(pids.read_text().split()) == 2)
+        workers = [psutil.Process(int(pid)) for pid in pids.read_text().split()]
+        process.kill()
+        process.wait()
+        wait_until(lambda: not any(map(runs, workers)))
+    finally:
+        for left in filter(runs, (process, *workers)):
+            left.kill()
+
+
+def runs(process):
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
+def wait_until(done, seconds=60):
+    end = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < end, "it took too long"
+        time.sleep(0.1)
 
 
 @pytest.mark.parametrize(
