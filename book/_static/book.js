@@ -8,12 +8,16 @@
     else if (!image.hasAttribute("alt")) image.alt = "";
   };
 
-  // A slider's handle is a focusable element; it tells its name only if it is told its label.
+  // A slider's handle tells a screen reader its name and value only if it is told them; by itself
+  // it says the number of the step.
   const name = (handle) => {
     handle.tabIndex = 0;
-    const label = handle.closest(".jupyter-widgets")?.querySelector(".widget-label");
-    if (label?.textContent && !handle.hasAttribute("aria-label"))
-      handle.setAttribute("aria-label", label.textContent);
+    const slider = handle.closest(".widget-slider, .widget-inline-hbox");
+    const say = (attribute, text) => {
+      if (text && handle.getAttribute(attribute) !== text) handle.setAttribute(attribute, text);
+    };
+    say("aria-label", slider?.querySelector(".widget-label")?.textContent);
+    say("aria-valuetext", slider?.querySelector(".widget-readout")?.textContent);
   };
 
   const mend = (root) => {
@@ -21,14 +25,14 @@
     root.querySelectorAll?.(".noUi-handle").forEach(name);
   };
 
-  // A formula a little wider than its column is set smaller, down to 70 %; a wider one is scrolled.
+  // A formula a little wider than its column is set smaller, down to 65 %; a wider one is scrolled.
   const fit = () => {
     for (const picture of document.querySelectorAll('mjx-container[display="true"] > svg')) {
       picture.style.width = picture.style.height = "";
       const column = picture.parentElement.clientWidth;
       const own = picture.getBoundingClientRect().width;
       if (column > 0 && own > column) {
-        picture.style.width = `${Math.max(column, 0.7 * own)}px`;
+        picture.style.width = `${Math.max(column, 0.65 * own)}px`;
         picture.style.height = "auto";
       }
     }
@@ -46,7 +50,7 @@
     new MutationObserver((changes) => {
       for (const { target } of changes) mend(target.parentElement ?? target);
     }).observe(document.body, {
-      childList: true, subtree: true, attributes: true, attributeFilter: ["title"],
+      childList: true, subtree: true, attributes: true, attributeFilter: ["title", "aria-valuetext"],
     });
   });
 })();

@@ -69,6 +69,15 @@ def commands(root):
                 yield path.name, line
 
 
+def test_readme_points_to_files_that_exist(root):
+    readme = (root / "README.md").read_text(encoding="utf-8")
+    images = re.findall(r"<img [^>]*>", readme)
+    named = re.findall(r"\]\((?!https?:)([^)#]+)\)", readme)
+    named += [re.search(r'src="([^"]+)"', image)[1] for image in images]
+    assert images and [path for path in named if not (root / path).exists()] == []
+    assert all(re.search(r'alt="[^"]{9,}"', image) for image in images)
+
+
 def test_readme_and_guide_name_targets_that_exist(root):
     targets = set(re.findall(r"^([a-z]+):", (root / "Makefile").read_text(), re.M))
     named = {(p, m) for p, line in commands(root) for m in re.findall(r"\bmake ([a-z]+)", line)}

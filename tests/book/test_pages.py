@@ -122,7 +122,10 @@ def test_the_words_follow_the_slider(opened):
     handles = page.locator(".noUi-handle")
     if handles.count() == 0:
         pytest.skip("no slider on this page")
-    assert handles.first.get_attribute("aria-label"), "a slider without a name"
+    for told, shown in (("aria-label", "label"), ("aria-valuetext", "readout")):
+        texts = page.locator(f".widget-slider .widget-{shown}").all_text_contents()
+        assert handles.evaluate_all(f"all => all.map((h) => h.getAttribute('{told}'))") == texts
+        assert all(texts)
 
     def words():
         page.wait_for_timeout(150)

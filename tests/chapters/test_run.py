@@ -214,6 +214,7 @@ def test_a_stopped_run_leaves_no_kernel_and_no_output(book, tmp_path, number):
         assert files.clean_partials(out)
     else:
         assert "Traceback" not in errors
+        assert "no output was written" in errors
     assert not hidden(tmp_path)
 
 
