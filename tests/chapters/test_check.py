@@ -300,9 +300,9 @@ def test_pictures_are_not_searched_for_paths():
         ("https://host/home/page", None),
         ("a/home/b and ../tmp/x", None),
         (r"$X:\mathbb{R}$", None),
-        ("below /work/clone/book", "/work/clone"),
+        ("below /srv/clone/book", "/srv/clone"),
     ],
 )
 def test_absolute_paths(content, found, tmp_path):
-    root = type(tmp_path)("/work/clone")
+    root = type(tmp_path)("/srv/clone")
     assert text.absolute_path(content, root) == found
