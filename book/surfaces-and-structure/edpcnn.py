@@ -454,7 +454,6 @@ def imitator(lr=s.lr, circular=True):
 # Both from the same first weights and the same noise:
 
 # %%
-
 g_demo = star_dp.warp(test["image"][:4], star(test)[:4]).to(run.device)
 v_demo = v_test[:4].long().to(run.device) - 1
 gradients = []
