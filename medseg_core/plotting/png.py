@@ -16,7 +16,7 @@ def show(fig: Figure, *, dpi: int = 130, colours: int = 256) -> None:
     """Show a figure as a compact PNG, and close it; outside of a notebook print its size.
 
     Noisy images make heavy PNG files, and a chapter's outputs have one megabyte in all: the picture
-    is reduced to `colours` colours of its own choice. That takes a third to two thirds off its
+    is reduced to `colours` colours of its own choice. That takes a fifth to a half off its
     weight, and no eye tells the difference.
     """
     import matplotlib.pyplot as plt

@@ -62,14 +62,15 @@ def test_the_picture_is_of_few_colours_and_lighter(outputs):
     fig = noise(plotting.CYCLE[0])
     heavy, _ = full(fig)
     plotting.show(fig)
+    plotting.show(fig, colours=128)
     plotting.show(fig, colours=16)
     weights = []
-    for bundle, most in zip(outputs, (128, 16), strict=True):
+    for bundle, most in zip(outputs, (256, 128, 16), strict=True):
         png, image = shown(bundle)
         assert image.format == "PNG" and image.mode == "P"
         assert len(image.convert("RGB").getcolors()) <= most
         weights.append(len(png))
-    assert weights[1] < weights[0] < 0.75 * len(heavy)
+    assert weights[2] < weights[1] < 0.75 * len(heavy) and weights[0] < 0.9 * len(heavy)
 
 
 def test_resolution_and_text(outputs):
