@@ -72,3 +72,15 @@ def test_a_sub_module_that_cannot_import_says_what_it_lacks(tmp_path, monkeypatc
 
     with pytest.raises(ModuleNotFoundError, match="a_package_that_is_not_there"):
         lazy_probe.needy  # noqa: B018
+
+
+def test_packages_hand_out_what_their_modules_hold():
+    import medseg_core
+    from medseg_core.phantoms.cardiac import cardiac_sax
+
+    assert medseg_core.phantoms.cardiac_sax is cardiac_sax
+    assert {"cardiac", "cardiac_sax"} <= set(dir(medseg_core.phantoms))
+    assert medseg_core.datasets.ACDC.__module__ == "medseg_core.datasets.acdc"
+    assert medseg_core.physics.noise.blur.__name__ == "blur"
+    with pytest.raises(AttributeError, match="no_such"):
+        _ = medseg_core.phantoms.no_such

@@ -27,7 +27,7 @@
 #   pixel-wise network.
 # - **Before:** U-Nets and gradient descent; the primer [](../primers/dynamic-programming) for the
 #   solver.
-# - **Time:** `smoke` about half a minute, `lesson` about five minutes on two CPU cores, `paper`
+# - **Time:** `smoke` about half a minute, `lesson` about four minutes on two CPU cores, `paper`
 #   (U-Net with 64 channels, 20 000 updates, seven training-set sizes) days on a GPU.
 # :::
 
@@ -101,7 +101,7 @@ class Settings:
     jitter_seeds: int = 5
     gamma: float = 1.0  # temperature of the smoothed DP
     n_seeds: int = 3
-    expected: str = "about five minutes on two CPU cores"
+    expected: str = "about four minutes on two CPU cores"
 
 
 # %%

@@ -7,4 +7,4 @@ with the phantoms' keys, and `.load(indices, size=, spacing=)` stacks samples li
 
 from medseg_core._lazy import attach
 
-__getattr__, __dir__ = attach(__name__)
+__getattr__, __dir__ = attach(__name__, {"ACDC": "acdc", "SunnybrookPNG": "sunnybrook_png"})
