@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,10 +36,6 @@ def check(chapter: Chapter) -> Verdict:
             verdict.problems += [(rule.id, message) for message in rule.check(chapter)]
     verdict.notes = core_notes(chapter)
     return verdict
-
-
-def check_all(chapters: Iterable[Chapter]) -> list[Verdict]:
-    return [check(chapter) for chapter in chapters]
 
 
 def core_notes(chapter: Chapter) -> list[str]:

@@ -12,9 +12,10 @@ from typing import Any
 import nbformat
 from nbformat import NotebookNode
 
+from medseg_core import claims, scales
+
+RUN_MIME, CLAIMS_MIME = scales.MIME, claims.MIME
 INJECTED = "injected-parameters"
-RUN_MIME = "application/vnd.medseg.run+json"
-CLAIMS_MIME = "application/vnd.medseg.claims+json"
 KERNELSPEC = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
 
