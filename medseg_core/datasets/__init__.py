@@ -7,4 +7,14 @@ with the phantoms' keys, and `.load(indices, size=, spacing=)` stacks samples li
 
 from medseg_core._lazy import attach
 
-__getattr__, __dir__ = attach(__name__, {"ACDC": "acdc", "SunnybrookPNG": "sunnybrook_png"})
+__getattr__, __dir__ = attach(
+    __name__,
+    {
+        "ACDC": "acdc",
+        "DukeAMD": "duke_amd",
+        "IVUS2011": "ivus2011",
+        "JHUOCT": "oct_jhu",
+        "SpectralisExport": "oct_spectralis",
+        "SunnybrookPNG": "sunnybrook_png",
+    },
+)

@@ -8,5 +8,11 @@ __getattr__, __dir__ = attach(
         "cardiac_sax": "cardiac",
         "cardiac_sax_params": "cardiac",
         "render_cardiac_sax": "cardiac",
+        "oct_bscan": "oct",
+        "oct_bscan_params": "oct",
+        "render_oct_bscan": "oct",
+        "ivus_polar": "ivus",
+        "ivus_polar_params": "ivus",
+        "render_ivus_polar": "ivus",
     },
 )

@@ -137,3 +137,45 @@ def to_polar(x: Tensor, centre: Tensor, radius_px: float, n_radii: int, n_angles
     a = torch.arange(n_angles, **kind)[None] * (2 * math.pi / n_angles)
     offsets = torch.stack([r * torch.sin(a), r * torch.cos(a)], dim=-1)  # (n_radii, n_angles, 2)
     return sample(x, centre.to(**kind)[:, None, None] + offsets)
+
+
+def from_polar(
+    polar: Tensor,
+    centre: Tensor,
+    radius_px: float,
+    size: Sequence[int],
+    *,
+    mode: str = "bilinear",
+    fill: float = 0.0,
+) -> Tensor:
+    """Cartesian image from a polar one, the inverse of `to_polar` with its conventions.
+
+    Row i of ``polar`` lies at radius i·radius_px/n_radii, column j at angle 2πj/n_angles; angles
+    are periodic, so that nothing shows where the last column meets the first.
+
+    Args:
+        polar: ``(N,C,n_radii,n_angles)``.
+        centre: ``(N,2)`` (row, column) in pixels of the Cartesian image.
+        radius_px: radius of the row that would follow the last one, > 0.
+        size: ``(H, W)`` of the result.
+        mode: "bilinear", or "nearest" for label maps (given as float).
+        fill: value beyond the last row, that is more than half a row outside it.
+
+    Returns:
+        ``(N,C,H,W)``, differentiable in ``polar`` (not in ``centre``).
+
+    Raises:
+        ValueError: a ``centre`` of another shape, ``radius_px`` not positive, an unknown mode.
+    """
+    checks.shape(polar, "polar", "N C n_radii n_angles")
+    checks.shape(centre, "centre", "N 2", N=polar.shape[0])
+    if not 0 < radius_px < math.inf:
+        raise ValueError(f"radius_px must be positive and finite, got {radius_px}")
+    n_radii, n_angles = polar.shape[2:]
+    points = identity_grid(size, polar) - centre.detach().to(polar)[:, None, None]  # (N,H,W,2)
+    row = points.norm(dim=-1) * (n_radii / radius_px)
+    turn = torch.atan2(points[..., 0], points[..., 1]) / (2 * math.pi)
+    column = torch.remainder(turn, 1) * n_angles  # in [0, n_angles]
+    closed = torch.cat([polar, polar[..., :1]], dim=-1)  # the column after the last is the first
+    image = sample(closed, torch.stack([row, column], dim=-1), mode=mode)
+    return image.masked_fill((row > n_radii - 0.5)[:, None], fill)
