@@ -12,6 +12,7 @@ from medseg_core.plotting.look import CYCLE, ERRORS, ON_IMAGE, PALETTE, PANEL, W
 from medseg_core.plotting.pictures import best_median_worst, errors, images, overlay
 from medseg_core.plotting.png import show
 from medseg_core.plotting.tables import Table, paper_table
+from medseg_core.plotting.terrain import surfaces
 
 __all__ = [
     "CYCLE",
@@ -30,4 +31,5 @@ __all__ = [
     "paper_table",
     "show",
     "style",
+    "surfaces",
 ]
