@@ -4,10 +4,9 @@ python benchmarks/star_dp.py [--repeats 21] [--device cpu]
 """
 
 import argparse
-import statistics
-import time
 
 import torch
+from timing import seconds
 
 from medseg_core.solvers.star_dp import (
     algorithm1,
@@ -18,22 +17,6 @@ from medseg_core.solvers.star_dp import (
 )
 
 PAPER = {"B": 10, "N": 50, "M": 65, "delta": 2}
-
-
-def seconds(device, repeats, *calls):
-    """Median time of each call; the calls take turns."""
-    times = [[] for _ in calls]
-    for turn in range(repeats + 2):  # two turns to warm up
-        for call, record in zip(calls, times, strict=True):
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            start = time.perf_counter()
-            call()
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            if turn >= 2:
-                record.append(time.perf_counter() - start)
-    return [statistics.median(record) for record in times]
 
 
 def maps(device, B, N, M, delta):

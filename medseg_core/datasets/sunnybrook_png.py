@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 
 from medseg_core import checks
+from medseg_core.datasets.grey import read_grey
 from medseg_core.datasets.preprocess import centre_of_mass, scale_percentile
 from medseg_core.datasets.report import Report, content_line, folder_problem
 from medseg_core.datasets.samples import checked_index, checked_indices, on_grid
@@ -220,7 +220,7 @@ def _meant(root: Path) -> str:
 
 def _read(pair: _Pair) -> tuple[np.ndarray, np.ndarray]:
     """Image in [0, 1] and label, both (H, W)."""
-    image, label = _grey(pair.image), _grey(pair.label)
+    image, label = read_grey(pair.image), read_grey(pair.label)
     if image.shape != label.shape:
         raise ValueError(
             f"{pair.label.name}: the label has shape {label.shape}, its image {image.shape}"
@@ -231,22 +231,6 @@ def _read(pair: _Pair) -> tuple[np.ndarray, np.ndarray]:
             f"{pair.label.name}: a label must hold 0 and 255, got {values[:6].tolist()}"
         )
     return image.astype(np.float32) / 255, np.where(label > 0, LV, 0).astype(np.int64)
-
-
-def _grey(path: Path) -> np.ndarray:
-    """An 8-bit grey image, which may be stored as R = G = B."""
-    try:
-        with Image.open(path) as file:
-            pixels = np.asarray(file.convert("RGB") if file.mode == "P" else file)
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise ValueError(f"{path.name} cannot be read as PNG: {error}") from error
-    if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3):
-        raise ValueError(f"{path.name} must be an 8-bit image, got {pixels.dtype}{pixels.shape}")
-    if pixels.ndim == 3:
-        if pixels.shape[2] < 3 or (pixels[..., :3] != pixels[..., :1]).any():
-            raise ValueError(f"{path.name} must be grey (R = G = B), got colour")
-        pixels = pixels[..., 0]
-    return pixels
 
 
 def _problem(pair: _Pair) -> str:

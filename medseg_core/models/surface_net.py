@@ -34,6 +34,7 @@ class SurfaceNet(nn.Module):
         kappa: κ ≥ 2, the weight of the regions: at 2 an orderly column is the mean of both.
         regions: False: μ = ξ (the paper's ablation 5); the region head stays.
         circular: the last column is the neighbour of the first (columns = angle).
+        norm: the U-Net's, for the heads too; "group" where batches are tiny.
         floor: smallest σ² (rows²); a certain network would make the column problem ill-posed.
 
     Raises:
@@ -55,6 +56,7 @@ class SurfaceNet(nn.Module):
         kappa: float = 2.0,
         regions: bool = True,
         circular: bool = False,
+        norm: str = "batch",
         floor: float = 0.25,
     ) -> None:
         super().__init__()
@@ -64,11 +66,11 @@ class SurfaceNet(nn.Module):
         self.n_surfaces, self.kappa, self.regions, self.floor = n_surfaces, kappa, regions, floor
         padding = "circular" if circular else "same"
         self.backbone = UNet(
-            2, in_ch, 1, widths, convs=3, norm="group", act="leaky", block="residual",
+            2, in_ch, 1, widths, convs=3, norm=norm, act="leaky", block="residual",
             up="bilinear", skip="sum", padding=padding, return_features=True,
         )  # fmt: skip
         self.backbone.head = nn.Identity()  # the features are what the two heads read
-        style = Style(2, "group", "leaky", padding)
+        style = Style(2, norm, "leaky", padding)
         self.region_conv = _head(style, widths[0], n_surfaces + 1)
         self.surface_conv = _head(style, widths[0], n_surfaces)
         self.to(memory_format=torch.channels_last)

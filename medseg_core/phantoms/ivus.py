@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from medseg_core import checks, rng
-from medseg_core.physics.noise import blur, gaussian_field, rician, speckle
+from medseg_core.physics.noise import RAYLEIGH_SD, blur, gaussian_field, rician, speckle
 from medseg_core.physics.shapes import coverage
 from medseg_core.stacking import stack
 
@@ -24,12 +24,12 @@ SURFACES = ("lumen", "media")
 DEPTH_MM = 5.0  # radius of the field of view
 DYNAMIC_RANGE_DB = 50.0
 # How many frames show each of them.
-SHARE = {"guide_wire": 0.8, "calcification": 0.5, "side_branch": 0.35}
+SHARE = {"guide_wire": 0.8, "calcification": 0.5, "side_branch": 0.4}
 
 
 def ivus_polar(
     n: int,
-    size: Sequence[int] = (96, 128),
+    size: int | Sequence[int] = (96, 128),
     seed: int = 0,
     *,
     start: int = 0,
@@ -43,7 +43,7 @@ def ivus_polar(
 
     Args:
         n: number of frames, ≥ 1.
-        size: ``(H, W)`` = (radii, angles), each at least 32.
+        size: ``(H, W)`` = (radii, angles), each at least 32; one number gives both.
         seed: ≥ 0; sample i depends on (seed, i) alone, never on n or start.
         guide_wire: most frames have a wire in the lumen, bright, with a shadow of 8–15° behind it.
         calcification: half of them have 20–60° of calcium: bright at the lumen, blank behind.
@@ -71,7 +71,9 @@ def ivus_polar(
     samples = []
     for index in range(start, start + n):
         params = ivus_polar_params(seed, index, **options)
-        samples.append(render_ivus_polar(params, gen=rng.generator(seed, index, "ivus_polar.noise")))
+        samples.append(
+            render_ivus_polar(params, gen=rng.generator(seed, index, "ivus_polar.noise"))
+        )
     return stack(samples)
 
 
@@ -79,7 +81,7 @@ def ivus_polar_params(
     seed: int,
     index: int,
     *,
-    size: Sequence[int] = (96, 128),
+    size: int | Sequence[int] = (96, 128),
     guide_wire: bool = True,
     calcification: bool = True,
     side_branch: bool = True,
@@ -89,7 +91,7 @@ def ivus_polar_params(
     Angles are radians in the vessel's frame; ``rotation`` turns all of them at once. A wire,
     calcification or branch that is absent is None.
     """
-    height, width = size
+    height, width = (size, size) if isinstance(size, int) else tuple(size)
     checks.between(min(height, width), "size", 32, math.inf)
     gen = rng.generator(seed, index, "ivus_polar.patient")
 
@@ -118,22 +120,23 @@ def ivus_polar_params(
         "offset_angle": angle(),
         "catheter_px": scale * uniform(5, 7),
         "ring_db": uniform(-8, -2),  # the catheter's ring-down
-        "blood_db": tissue - uniform(8, 14),
+        "blood_db": tissue - uniform(5, 12),
         "wall_db": tissue,
         "intima_db": tissue + uniform(1, 5),
         # The media is an echo-lucent band in front of the bright adventitia.
-        "media_db": tissue - uniform(3, 7),
+        "media_db": tissue - uniform(2, 6),
         "media_px": scale * uniform(1.5, 3),
-        "adventitia_db": tissue + uniform(6, 10),
-        "adventitia_px": scale * uniform(4, 9),
+        "adventitia_db": tissue + uniform(5, 9),
+        "adventitia_px": scale * uniform(6, 14),
         "outside_db": tissue + uniform(-3, 3),
         "patches_db": 3.0,  # σ of the adventitia's and the intima's changes along the angle
         "texture_db": 2.5,  # σ of the tissue's own texture
+        "swirl_db": 1.5,  # σ of the blood's slow changes
         "attenuation_db": uniform(3, 9),  # over the whole depth
         "gain_db": uniform(-4, 4),
         "blur_px": 0.8 * scale,
-        "speckle": 1.0,
-        "grain_px": 0.8 * scale,
+        "speckle": RAYLEIGH_SD,  # fully developed
+        "grain_px": (0.7 * scale, 0.9 * width / 128),  # along the beam, across it
         "floor_db": -48.0,  # the receiver's noise
         "wire": None,
         "calcium": None,
@@ -176,7 +179,7 @@ def vessel_surfaces(params: dict) -> Tensor:
     Both are star-shaped outlines R·(1 + Σ cₖ cos(k·a + φₖ)) about the vessel's centre, looked at
     from a point beside it: each outline is moved, and its radius interpolated at the columns.
     """
-    height, width = params["size"]
+    width = params["size"][1]
     a = np.linspace(0, 2 * np.pi, 16 * width, endpoint=False)
 
     def outline(mean: float, orders: Sequence[tuple]) -> np.ndarray:
@@ -202,74 +205,22 @@ def render_ivus_polar(params: dict, *, gen: torch.Generator) -> dict:
     exact = vessel_surfaces(params)
     lumen, media = exact.float()
     r = torch.arange(height, dtype=torch.float32)[:, None]
-    a = torch.arange(width) * (2 * math.pi / width) - params["rotation"]
 
-    def sector(part: dict) -> Tensor:
-        """1 in the sector of `part`, 0 outside, with edges of 3°: ``(W,)``."""
-        apart = torch.remainder(a - part["angle"] + math.pi, 2 * math.pi) - math.pi
-        return coverage(apart.abs() - part["half_width"], width=math.radians(3))
-
-    def patches(sigma: float) -> Tensor:
-        return params["patches_db"] * gaussian_field((width,), gen, sigma_px=sigma, periodic=(0,))
-
-    # Echoes in dB, painted from the outside in.
-    texture = gaussian_field((height, width), gen, sigma_px=2.5 * scale, periodic=(1,))
-    canvas = params["outside_db"] + 1.5 * params["texture_db"] * texture
-
-    def paint(sd: Tensor, level: Tensor | float) -> None:
-        alpha = coverage(sd)
-        canvas.mul_(1 - alpha).add_(alpha * level)
-
-    depth = ((r - media) / params["adventitia_px"]).clamp(0, 1)  # the adventitia fades outwards
-    bright = params["adventitia_db"] + patches(width / 24) + params["texture_db"] * texture
-    paint(r - media - params["adventitia_px"], bright + depth * (canvas - bright))
-    paint(r - media, params["media_db"] + params["texture_db"] * texture / 2)
-    band = torch.minimum(torch.full_like(media, params["media_px"]), 0.35 * (media - lumen))
-    paint(r - (media - band), params["wall_db"] + params["texture_db"] * texture)
-    intima = params["intima_db"] + patches(width / 24)
-    paint(r - lumen - 1.5 * scale, intima)
-    swirl = gaussian_field((height, width), gen, sigma_px=6 * scale, periodic=(1,))
-    blood = params["blood_db"] + 1.5 * swirl
-    paint(r - lumen, blood)
-
-    if params["branch"]:
-        end = r - media - params["branch"]["length_px"]
-        opening = sector(params["branch"]) * coverage(end, width=4 * scale)
-        canvas = canvas + opening * (r > lumen - 1) * (blood - canvas)
-    if params["calcium"]:
-        part = params["calcium"]
-        top = lumen + part["place"] * (media - lumen - band)
-        there = sector(part)
-        canvas = canvas + there * coverage(top - r) * (part["shadow_db"] * (r > top) - 0.0)
-        shell = coverage((r - top - part["thickness_px"] / 2).abs() - part["thickness_px"] / 2)
-        canvas = canvas + there * shell * (-2.0 - canvas)
-    if params["wire"]:
-        part = params["wire"]
-        place = params["catheter_px"] + part["place"] * (lumen - params["catheter_px"])
-        there = sector(part)
-        canvas = canvas + there * coverage(place - r) * part["shadow_db"]
-        canvas = canvas + there * coverage((r - place).abs() - scale) * (-3.0 - canvas)
-
-    canvas = canvas + params["gain_db"] - params["attenuation_db"] * r / height
-    echo = 10 ** (canvas / 20)
+    level, blood = _tissues(params, r, lumen, media, gen)
+    level = _artefacts(params, r, lumen, media, level, blood)
+    level = level + params["gain_db"] - params["attenuation_db"] * r / height
     # Along the beam: the pulse's length. (W,1,H) lines, so that no angle mixes with another.
-    echo = blur(echo.T[:, None], params["blur_px"])[:, 0].T
-    from_catheter = r - params["catheter_px"]
-    ring = 10 ** (params["ring_db"] / 20) * torch.exp(-from_catheter.clamp_min(0) / (1.5 * scale))
-    echo = (echo + ring) * coverage(-from_catheter)  # the catheter itself is dark
-    noisy = speckle(
-        echo,
-        gen,
-        law="rayleigh",
-        strength=params["speckle"],
-        grain_px=params["grain_px"],
-        periodic=(1,),
-    )
+    echo = blur((10 ** (level / 20)).T[:, None], params["blur_px"])[:, 0].T
+    beyond = r - params["catheter_px"]
+    ring = 10 ** (params["ring_db"] / 20) * torch.exp(-beyond.clamp_min(0) / (1.5 * scale))
+    echo = (echo + ring) * coverage(-beyond)  # the catheter itself is dark
+    kind = {"law": "rayleigh", "strength": params["speckle"], "grain_px": params["grain_px"]}
+    noisy = speckle(echo[None, None], gen, periodic=(1,), **kind)
     noisy = rician(noisy, 10 ** (params["floor_db"] / 20), gen)
 
     label = (r >= lumen).long() + (r >= media).long()
     return {
-        "image": compress(noisy)[None, None],
+        "image": compress(noisy),
         "surfaces": exact.float()[None],
         "label": label[None],
         "spacing": (DEPTH_MM / height, 2 * math.pi / width),
@@ -277,6 +228,70 @@ def render_ivus_polar(params: dict, *, gen: torch.Generator) -> dict:
         "params": [params],
         "hidden": {"noise_free": compress(echo)[None, None]},
     }
+
+
+def _tissues(
+    params: dict, r: Tensor, lumen: Tensor, media: Tensor, gen: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Echoes in dB of the tissues, painted from the outside in, and of blood alone: ``(H,W)``."""
+    height, width = params["size"]
+    scale = height / 96
+
+    def field(sigma: float) -> Tensor:
+        return gaussian_field((height, width), gen, sigma_px=sigma, periodic=(1,))
+
+    def along_angle() -> Tensor:
+        return gaussian_field((width,), gen, sigma_px=width / 24, periodic=(0,))
+
+    texture = params["texture_db"] * field(2.5 * scale)
+    blood = params["blood_db"] + params["swirl_db"] * field(6 * scale)
+    adventitia = params["adventitia_db"] + params["patches_db"] * along_angle() + texture
+    intima = params["intima_db"] + params["patches_db"] * along_angle()
+    band = _media_band(params, lumen, media)
+    outside = params["outside_db"] + 1.5 * texture
+    faded = ((r - media) / params["adventitia_px"]).clamp(0, 1) ** 2  # it fades outwards
+    level = adventitia + faded * (outside - adventitia)
+    for surface, inside in (
+        (media, params["media_db"] + texture / 2),
+        (media - band, params["wall_db"] + texture),
+        (lumen + 1.5 * scale, intima),
+        (lumen, blood),
+    ):
+        level = level + coverage(r - surface) * (inside - level)
+    return level, blood
+
+
+def _media_band(params: dict, lumen: Tensor, media: Tensor) -> Tensor:
+    """Thickness of the media ``(W,)``: the drawn one, at most a third of a thin wall."""
+    return torch.minimum(torch.full_like(media, params["media_px"]), 0.35 * (media - lumen))
+
+
+def _artefacts(
+    params: dict, r: Tensor, lumen: Tensor, media: Tensor, level: Tensor, blood: Tensor
+) -> Tensor:
+    """Side branch, calcium and guide wire over the tissues' echoes, ``(H,W)`` in dB."""
+    height, width = params["size"]
+    scale = height / 96
+    angle = torch.arange(width) * (2 * math.pi / width) - params["rotation"]
+
+    def sector(part: dict) -> Tensor:
+        """1 in the sector of `part`, 0 outside, with edges of 3°: ``(W,)``."""
+        apart = torch.remainder(angle - part["angle"] + math.pi, 2 * math.pi) - math.pi
+        return coverage(apart.abs() - part["half_width"], width=math.radians(3))
+
+    if part := params["branch"]:
+        end = coverage(r - media - part["length_px"], width=4 * scale)
+        level = level + sector(part) * end * (r > lumen - 1) * (blood - level)
+    if part := params["calcium"]:
+        top = lumen + part["place"] * (media - lumen - _media_band(params, lumen, media))
+        half = part["thickness_px"] / 2
+        level = level + sector(part) * coverage(top - r) * part["shadow_db"]
+        level = level + sector(part) * coverage((r - top - half).abs() - half) * (-2 - level)
+    if part := params["wire"]:
+        place = params["catheter_px"] + part["place"] * (lumen - params["catheter_px"])
+        level = level + sector(part) * coverage(place - r) * part["shadow_db"]
+        level = level + sector(part) * coverage((r - place).abs() - scale) * (-3 - level)
+    return level
 
 
 def compress(echo: Tensor) -> Tensor:

@@ -21,14 +21,16 @@ def gaussian_field(
     sigma_px: float | None = None,
     band: tuple[float, float] | None = None,
     anisotropy: Sequence[float] | None = None,
+    periodic: Sequence[int] = (),
 ) -> Tensor:
     """Stationary Gaussian random field with zero mean and unit variance.
 
     White noise w is filtered in the Fourier domain, x = F⁻¹(H·F(w)) / √mean|H|², with either
     H(f) = exp(−2π²σ²|f|²) (a Gaussian kernel: correlation exp(−d²/4σ²) at distance d) or
     H(f) = 1 for lo ≤ |f| < hi (``band``, cycles per pixel). The field is drawn on a larger grid
-    and cropped, so that opposite borders are independent. Variance 1 holds for the ensemble, not
-    for each draw.
+    and cropped, so that opposite borders are independent, except along ``periodic`` axes (the
+    angle of a polar image), where the last value is the first one's neighbour. Variance 1 holds
+    for the ensemble, not for each draw.
 
     Args:
         shape: size of the field, 1 to 3 axes.
@@ -36,12 +38,14 @@ def gaussian_field(
         sigma_px: standard deviation of the kernel in pixels; 0 gives white noise.
         band: alternatively, the pass band ``(lo, hi)`` with 0 ≤ lo < hi.
         anisotropy: factor on ``sigma_px`` for each axis.
+        periodic: axes that close on themselves.
 
     Returns:
         float32 tensor of ``shape``.
 
     Raises:
-        ValueError: unless exactly one of ``sigma_px`` and ``band`` is given and valid.
+        ValueError: unless exactly one of ``sigma_px`` and ``band`` is given and valid; a
+            ``periodic`` axis that the field has not.
     """
     if (sigma_px is None) == (band is None):
         raise ValueError(
@@ -57,6 +61,9 @@ def gaussian_field(
 
     reach = sigma_px if sigma_px is not None else 1 / max(band[0], 0.02)
     padded = [n + math.ceil(6 * reach * a) for n, a in zip(shape, stretch, strict=True)]
+    for axis in periodic:
+        checks.choice(axis, "periodic", range(len(shape)))
+        padded[axis] = shape[axis]
     f2 = torch.zeros(padded, device=gen.device)
     for axis, (n, a) in enumerate(zip(padded, stretch, strict=True)):
         line = torch.fft.fftfreq(n, device=gen.device) * a
@@ -147,8 +154,9 @@ def speckle(
     law: str = "gamma",
     strength: float,
     grain_px: float | Sequence[float] = 0,
+    periodic: Sequence[int] = (),
 ) -> Tensor:
-    """Multiplicative speckle of coherent imaging: y = x·m, m ≥ 0 with mean 1 and SD ``strength``.
+    """Multiplicative speckle of coherent imaging: y = x·m, m of mean 1 and SD ``strength``.
 
     A standard normal field z (white, or with grain) is carried to the law by its quantile function,
     m = Q(Φ(z)), so that every law has the same grain and exact marginals. Laws: "gamma" with shape
@@ -163,6 +171,8 @@ def speckle(
         strength: standard deviation of m (its mean is 1), ≥ 0.
         grain_px: σ in pixels of the Gaussian kernel behind z, whose correlation at distance d is
             exp(−d²/4σ²); one number or one per spatial axis. 0: independent pixels.
+        periodic: spatial axes (0 is the first after N and C) along which the grain closes on
+            itself.
 
     Raises:
         ValueError: an unknown law, a strength < 0 (or above 0.523 with "rayleigh"), a grain < 0.
@@ -171,7 +181,7 @@ def speckle(
     checks.between(strength, "strength", 0, RAYLEIGH_SD + 1e-9 if law == "rayleigh" else math.inf)
     if strength == 0:
         return x
-    z = _normal(x, gen, grain_px)
+    z = _normal(x, gen, grain_px, periodic)
     if law == "gamma":
         m = _gamma_quantile(z, 1 / strength**2)
     elif law == "lognormal":
@@ -185,7 +195,12 @@ def speckle(
     return x * m.to(x.dtype)
 
 
-def _normal(x: Tensor, gen: torch.Generator, grain_px: float | Sequence[float]) -> Tensor:
+def _normal(
+    x: Tensor,
+    gen: torch.Generator,
+    grain_px: float | Sequence[float],
+    periodic: Sequence[int] = (),
+) -> Tensor:
     """Standard normal field of the shape of ``x``, independent between samples and channels."""
     checks.between(grain_px, "grain_px", 0, math.inf)
     grain = grain_px if isinstance(grain_px, Sequence) else [grain_px] * max(x.ndim - 2, 1)
@@ -197,14 +212,14 @@ def _normal(x: Tensor, gen: torch.Generator, grain_px: float | Sequence[float]) 
             f"for a shape of {tuple(x.shape)}"
         )
     fields = [
-        gaussian_field(x.shape[2:], gen, sigma_px=1.0, anisotropy=grain)
+        gaussian_field(x.shape[2:], gen, sigma_px=1.0, anisotropy=grain, periodic=periodic)
         for _ in range(x.shape[0] * x.shape[1])
     ]
     return torch.stack(fields).reshape(x.shape)
 
 
 def _gamma_quantile(z: Tensor, shape: float) -> Tensor:
-    """Q(Φ(z)) of the gamma law with mean 1, from a table (linear between its points, error 1e-5)."""
+    """Q(Φ(z)) of the gamma law with mean 1, from a table with an error of 1e-5."""
     import numpy as np
     from scipy.special import gammainccinv, gammaincinv, ndtr
 

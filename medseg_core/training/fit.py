@@ -54,7 +54,7 @@ def fit(
     lr: float = 1e-3,
     optimizer: str | Callable[[Iterable[nn.Parameter]], Optimizer] = "adam",
     weight_decay: float = 0.0,
-    schedule: str | None = None,
+    schedule: str | Callable[[float], float] | None = None,
     validate: Callable[[nn.Module], float] | None = None,
     validate_every: int = 50,
     keep: str = "best",
@@ -77,7 +77,8 @@ def fit(
             parameters, which then sets its own rate and decay.
         weight_decay: L2 penalty of the named optimisers.
         schedule: None; "cosine", "linear", "poly" (power 0.9), all down to zero after the last
-            update; "plateau" (a tenth after five validations without a better score).
+            update; "plateau" (a tenth after five validations without a better score); or a function
+            that gives the rate's factor after the share t of all updates.
         validate: ``validate(model)`` gives a score, LARGER IS BETTER; called in eval mode without
             gradients every ``validate_every`` updates and after the last one. NaN never wins.
         validate_every: updates between two validations.
@@ -91,7 +92,8 @@ def fit(
         FloatingPointError: a loss that is NaN or infinite, with the update it came from.
     """
     checks.choice(keep, "keep", ("best", "last"))
-    checks.choice(schedule, "schedule", (None, *SCHEDULES, "plateau"))
+    if not callable(schedule):
+        checks.choice(schedule, "schedule", (None, *SCHEDULES, "plateau"))
     if steps < 1 or validate_every < 1:
         raise ValueError(
             f"steps and validate_every must be at least 1, got {steps} and {validate_every}"
@@ -103,7 +105,7 @@ def fit(
     if schedule == "plateau":
         scheduler = lr_scheduler.ReduceLROnPlateau(opt, mode="max", factor=0.1, patience=5)
     elif schedule is not None:
-        factor = SCHEDULES[schedule]
+        factor = schedule if callable(schedule) else SCHEDULES[schedule]
         scheduler = lr_scheduler.LambdaLR(opt, lambda step: factor(min(step / steps, 1.0)))
 
     history, best_state, started = History(), None, time.perf_counter()

@@ -18,6 +18,7 @@ def batches(
     steps: int,
     seed: int,
     augment: Callable[[dict[str, Tensor], torch.Generator], dict[str, Tensor]] | None = None,
+    rows: Callable[[int, torch.Generator], Tensor] | None = None,
 ) -> Iterator[dict[str, Tensor]]:
     """``steps`` batches of exactly ``size`` samples, in reshuffled passes over the data.
 
@@ -32,6 +33,9 @@ def batches(
         steps: number of batches.
         seed: of the order.
         augment: ``augment(batch, gen)`` gives the batch to use; a random stream per step.
+        rows: ``rows(size, gen)`` gives the rows (size,) of the next batch in place of the passes;
+            called when the batch is asked for, so that it may learn from the steps before
+            (``LossHistorySampler.draw``).
 
     Yields:
         The chosen rows of every tensor, and ``"index"`` (size,): their rows in ``data``.
@@ -48,7 +52,11 @@ def batches(
         raise ValueError(f"size and steps must be at least 1, got {size} and {steps}")
 
     def draw() -> Iterator[dict[str, Tensor]]:
-        for step, index in enumerate(passes(n, size, steps, generator(seed, stream="order"))):
+        gen = generator(seed, stream="order")
+        order = (
+            passes(n, size, steps, gen) if rows is None else (rows(size, gen) for _ in range(steps))
+        )
+        for step, index in enumerate(order):
             batch = {k: v[index.to(v.device)] for k, v in tensors.items()}
             batch["index"] = index
             if augment is not None:

@@ -94,6 +94,102 @@ def test_blur_equals_scipy(shape):
     assert noise.blur(x, 0) is x
 
 
+LAWS = {
+    "gamma": scipy.stats.gamma(a=1 / 0.4**2, scale=0.4**2),
+    "lognormal": scipy.stats.lognorm(
+        s=math.sqrt(math.log(1.16)), scale=math.exp(-math.log(1.16) / 2)
+    ),
+    "gaussian": scipy.stats.norm(1, 0.4),
+}
+
+
+@pytest.mark.parametrize("grain", [0, 1.2])
+@pytest.mark.parametrize("law", [*LAWS, "rayleigh"])
+def test_speckle_follows_its_law_with_mean_one_and_the_stated_strength(law, grain):
+    strength = noise.RAYLEIGH_SD if law == "rayleigh" else 0.4
+    m = noise.speckle(
+        torch.ones(6, 2, 96, 96), gen(), law=law, strength=strength, grain_px=grain
+    ).double()
+    assert float(m.mean()) == pytest.approx(1, abs=0.01)
+    assert float(m.std()) == pytest.approx(strength, rel=0.02)
+    expected = LAWS.get(law, scipy.stats.rayleigh(scale=math.sqrt(2 / math.pi)))
+    independent = m[:, :, ::8, ::8].flatten().numpy()
+    assert scipy.stats.kstest(independent, expected.cdf).pvalue > 1e-3
+
+
+def test_gamma_speckle_is_right_far_out_in_both_tails():
+    z = torch.tensor([-5.5, -3.0, 0.0, 3.0, 5.5], dtype=torch.float64)
+    for shape in (0.7, 4.0, 400.0):
+        got = noise._gamma_quantile(z, shape).numpy()
+        law = scipy.stats.gamma(a=shape, scale=1 / shape)
+        lower, upper = law.ppf(scipy.stats.norm.cdf(z[:3])), law.isf(scipy.stats.norm.sf(z[3:]))
+        assert np.allclose(got, np.concatenate([lower, upper]), rtol=1e-3, atol=1e-5)
+
+
+def test_speckle_grain_is_the_correlation_length_and_zero_is_white():
+    def correlation(grain, d, axis):
+        x = torch.ones(40, 1, 48, 48)
+        z = (noise.speckle(x, gen(), law="gaussian", strength=0.3, grain_px=grain) - 1) / 0.3
+        moved, kept = (z.narrow(axis, s, 48 - d) for s in (d, 0))
+        return float((moved * kept).mean())
+
+    for d in (1, 2, 4):
+        assert correlation(1.5, d, 2) == pytest.approx(math.exp(-(d**2) / 9), abs=0.04)
+    assert abs(correlation(0, 1, 2)) < 0.02
+    assert correlation((2.0, 0.0), 2, 2) == pytest.approx(math.exp(-0.25), abs=0.04)
+    assert abs(correlation((2.0, 0.0), 1, 3)) < 0.03
+
+
+def test_speckle_multiplies_and_is_independent_between_samples():
+    x = torch.rand(2, 2, 16, 16, generator=gen()) * torch.tensor([1.0, 3.0]).view(2, 1, 1, 1)
+    for grain in (0, 1.0):
+        m = noise.speckle(torch.ones_like(x), gen(1), strength=0.5, grain_px=grain)
+        assert torch.allclose(noise.speckle(x, gen(1), strength=0.5, grain_px=grain), x * m)
+        flat = m.reshape(4, -1)
+        assert float((flat[0] - flat[1]).abs().mean()) > 0.1
+    assert float(m.min()) >= 0
+    assert noise.speckle(x, gen(), strength=0) is x
+    x64 = x.double().requires_grad_()
+    y = noise.speckle(x64, gen(), strength=0.5)
+    y.sum().backward()
+    assert y.dtype == torch.float64 and torch.allclose(x64.grad * x64, y)
+
+
+@pytest.mark.parametrize(
+    "kind, name",
+    [
+        ({"law": "poisson"}, "law"),
+        ({"strength": -0.1}, "strength"),
+        ({"law": "rayleigh", "strength": 0.6}, "strength"),
+        ({"grain_px": -1.0}, "grain_px"),
+        ({"grain_px": (1.0, 1.0, 1.0)}, "grain_px"),
+    ],
+)
+def test_speckle_refuses(kind, name):
+    with pytest.raises(ValueError, match=name):
+        noise.speckle(torch.ones(1, 1, 8, 8), gen(), **({"strength": 0.5} | kind))
+    with pytest.raises(ValueError, match="grain_px"):
+        noise.speckle(torch.ones(8, 8), gen(), strength=0.5, grain_px=1.0)
+
+
 def test_same_generator_same_draw():
     a, b = (noise.rician(torch.ones(4), 0.1, gen(5)) for _ in range(2))
     assert torch.equal(a, b)
+
+
+def test_a_periodic_axis_closes_on_itself_and_the_others_stay_open():
+    fields = torch.stack(
+        [noise.gaussian_field((12, 16), gen(k), sigma_px=1.5, periodic=(1,)) for k in range(800)]
+    )
+    assert float(fields.var()) == pytest.approx(1, abs=0.05)
+    expected = math.exp(-1 / (4 * 1.5**2))  # correlation of neighbours
+    wrap = (fields[..., 0] * fields[..., -1]).mean()
+    assert float(wrap) == pytest.approx(expected, abs=0.06)
+    assert float((fields[:, 0] * fields[:, -1]).mean()) == pytest.approx(0, abs=0.06)
+    ones = torch.ones(800, 1, 8, 16)
+    kind = {"law": "lognormal", "strength": 0.1, "grain_px": 1.5}
+    z = noise.speckle(ones, gen(), periodic=(1,), **kind)[:, 0] - 1
+    assert float((z[..., 0] * z[..., -1]).mean()) > 0.8 * expected * 0.01
+    assert float((z[:, 0] * z[:, -1]).mean().abs()) < 0.001
+    with pytest.raises(ValueError, match="periodic must be one of"):
+        noise.gaussian_field((8, 8), gen(), sigma_px=1, periodic=(2,))

@@ -28,8 +28,9 @@ def test_named_sets_have_one_colour_each():
 def test_nan_is_a_gap_and_axes_may_be_given():
     curves = CURVES.clone()
     curves[0, 3:6] = np.nan
-    _, ax = plt.subplots()
+    fig, ax = plt.subplots()
     plotting.surfaces(IMAGE, curves, ax=ax)
+    plt.close(fig)
     assert np.isnan(ax.lines[0].get_ydata()[3:6]).all()
 
 

@@ -85,6 +85,8 @@ def test_schedules():
     assert rates("linear") == pytest.approx([1 - t / 10 for t in range(10)])
     assert rates("poly") == pytest.approx([(1 - t / 10) ** 0.9 for t in range(10)])
     assert rates("cosine")[5] == pytest.approx(0.5) and rates("cosine")[0] == 1.0
+    halved = rates(lambda t: 0.5 if t >= 0.5 else 1.0)
+    assert halved == [1.0] * 5 + [0.5] * 5
     plateau = rates("plateau", validate=lambda net: 0.0, validate_every=1)
     assert plateau[:7] == [1.0] * 7 and plateau[7:] == pytest.approx([0.1] * 3)
 
