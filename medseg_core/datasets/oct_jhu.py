@@ -19,7 +19,7 @@ from medseg_core.stacking import stack
 GROUPS = {"hc": "healthy control", "ms": "multiple sclerosis"}
 # He et al.'s split, as they publish it with their preprocessing; the others are the test set.
 TRAIN = (*(f"hc{n:02d}" for n in range(9, 15)), *(f"ms{n:02d}" for n in range(13, 22)))
-VALIDATION = ("hc09", "ms13", "ms14")  # of TRAIN; they "can be used for validation"
+VALIDATION = ("hc09", "ms13", "ms14")  # the people of TRAIN whom they set aside to validate
 
 LAYOUT = """
 ROOT/
@@ -165,12 +165,10 @@ class JHUOCT:
         problem = folder_problem(self.root)
         missing = [problem] if problem else []
         if not problem:
-            vols, mats = (by_subject(self.root, glob, missing) for glob in self._globs)
+            vols, mats = (by_subject(self.root, glob, self.groups, missing) for glob in self._globs)
             for a, b, kind in ((vols, mats, "delineation (.mat)"), (mats, vols, "volume (.vol)")):
                 missing += [f"{subject}: no {kind}" for subject in sorted(a.keys() - b.keys())]
             for subject in sorted(vols.keys() & mats.keys()):
-                if subject[:2] not in self.groups:
-                    continue
                 try:
                     volumes.append(read_volume(subject, vols[subject], mats[subject]))
                 except (ValueError, ImportError, OSError) as error:

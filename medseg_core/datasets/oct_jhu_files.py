@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,14 +44,16 @@ def read_volume(subject: str, vol: Path, mat: Path) -> Volume:
     return Volume(subject, vol, header, surfaces.astype(np.float32), complete)
 
 
-def by_subject(root: Path, glob: str, missing: list[str]) -> dict[str, Path]:
-    """Files by person; what is odd about them goes to ``missing``."""
+def by_subject(root: Path, glob: str, groups: Sequence[str], missing: list[str]) -> dict[str, Path]:
+    """Files by person of these groups; what is odd about them goes to ``missing``."""
     files: dict[str, Path] = {}
     for path in sorted(p for p in root.glob(glob) if not p.name.startswith(".")):
         match = SUBJECT.match(path.name)
         subject = match.group().lower() if match else ""
         if not match:
             missing.append(f"{path.name} does not begin with a person such as hc01 or ms01")
+        elif subject[:2] not in groups:
+            continue
         elif subject in files:
             missing.append(f"{subject} is there twice: {files[subject].name} and {path.name}")
         else:

@@ -90,13 +90,13 @@ def draw_drusen(
 ) -> list[list[tuple[float, float, float]]]:
     """Drusen of each slice of a volume, at most 8: (column, σ in columns, height in rows).
 
-    A druse is round en face: σ 6–25 columns at W = 512, height 3–15 % of H at its middle.
+    A druse is round en face: σ 6–25 columns at W = 256, height 3–15 % of H at its middle.
     """
     height, width = size
     per_slice: list[list[tuple[float, float, float]]] = [[] for _ in range(slices)]
     rate = draw.uniform(1, 7)  # drusen that a B-scan meets on average
     for _ in range(math.ceil(rate * (slices + 2) / _reach(width, slices, 15))):
-        sigma, tall = draw.uniform(6, 25) * width / 512, draw.uniform(0.03, 0.15) * height
+        sigma, tall = draw.uniform(6, 25) * width / 256, draw.uniform(0.03, 0.15) * height
         column, middle = draw.uniform(0, width - 1), draw.uniform(-1.5, slices + 0.5)
         across = max(sigma * slices / width, 0.5)
         for k in range(slices):
@@ -107,14 +107,14 @@ def draw_drusen(
 
 
 def _reach(width: int, slices: int, sigma: float) -> float:
-    """Number of slices in which a druse of σ ``sigma`` (at W = 512) stands above 3 % of H."""
-    return max(2.4 * max(sigma / 512 * slices, 0.5), 1.0)
+    """Number of slices in which a druse of σ ``sigma`` (at W = 256) stands above 3 % of H."""
+    return max(2.4 * max(sigma / 256 * slices, 0.5), 1.0)
 
 
 def draw_atrophy(draw: Draw, size: tuple[int, int], slices: int) -> Tensor:
     """Columns ``(slices,W)`` bool inside a smooth en-face blob: a thresholded Gaussian process."""
     width = size[1]
-    share = draw.uniform(0.12, 0.45)
+    share = draw.uniform(0.03, 0.2)
     row, column = draw.uniform(0.25, 0.75), draw.uniform(0.25, 0.75)
     z = (torch.arange(slices) + 0.5) / slices - row
     x = (torch.arange(width) + 0.5) / width - column

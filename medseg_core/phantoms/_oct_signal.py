@@ -41,10 +41,10 @@ def back_scatter(params: dict, surfaces: Tensor, rpe_lower: Tensor, gen: torch.G
     atrophy = torch.zeros(width)
     if params["pathology"] == "ga":
         # Its borders are no knife cuts.
-        atrophy = blur(params["atrophy"].float()[None, None], 0.7)[0, 0]
+        atrophy = params["atrophy_degree"] * blur(params["atrophy"].float()[None, None], 0.7)[0, 0]
 
     bright = [torch.full((width,), level[name]) for name in ("vitreous", *anatomy.LAYERS)]
-    for layer in (IS, OS, RPE):  # photoreceptors and RPE are lost: as dark as the ONL
+    for layer in (IS, OS, RPE):  # photoreceptors and RPE are lost, in the end as dark as the ONL
         bright[1 + layer] = torch.lerp(bright[1 + layer], bright[1 + ONL], 0.9 * atrophy)
     borders = torch.cat([surfaces[:-1], rpe_lower[None], surfaces[-1:]])  # (10, W)
     bright += [torch.full((width,), level["drusen"])]

@@ -105,7 +105,8 @@ def oct_bscan_params(seed: int, index: int, **options) -> dict:
 
     ``options`` are those of :func:`oct_bscan`, ``size`` among them. Worth changing: ``drusen``
     (column, σ, height), ``shadows`` (column, width, factor), ``pit_depth``, ``bm_fade``,
-    ``speckle``, ``noise``, ``reflectivity``, ``streaks``, ``gain``.
+    ``speckle``, ``noise``, ``reflectivity``, ``streaks``, ``atrophy_degree`` (0 none, 1 complete),
+    ``gain``.
     """
     options = _checked(**options)
     volume = _draw_volume(seed, index // options["slices"], **options)
@@ -167,6 +168,7 @@ def _draw_volume(seed: int, number: int, **o) -> dict:
     volume["drusen"] = found if volume["amd"] else [[]] * slices
     if pathology == "ga":
         volume["atrophy"] = anatomy.draw_atrophy(draw, size, slices)
+        volume["atrophy_degree"] = draw.uniform(0.2, 0.8)  # how far it has gone
     # The graders' error is no part of the anatomy: a stream of its own.
     grader = anatomy.Draw(rng.generator(seed, number, "oct_bscan.annotation"))
     volume["registration_px"] = grader.integer(-o["registration_error"], o["registration_error"])
@@ -204,6 +206,7 @@ def _draw_slice(seed: int, index: int, volume: dict, **o) -> dict:
     params["streaks"] = []
     if o["pathology"] == "ga":
         params["atrophy"] = volume["atrophy"][k]
+        params["atrophy_degree"] = volume["atrophy_degree"]
         params["streaks"] = [
             (draw.integer(0, width - 1), draw.uniform(1.5, 2.5)) for _ in range(draw.integer(2, 6))
         ]

@@ -332,6 +332,7 @@ def test_atrophy_loses_the_rpe_and_lets_light_through():
     inside[20:44] = True
     p |= {
         "atrophy": inside,
+        "atrophy_degree": 1.0,
         "shadows": [],
         "band": None,
         "streaks": [],

@@ -33,7 +33,7 @@ def printed_algorithm_1(mu, sigma2, min_gap, max_gap, epsilon, max_iter):
         outside = b_matrix @ s - limit
         return np.r_[q @ (s - mu) + b_matrix.T @ lam, -lam * outside - 1 / t]
 
-    iterates = [s]
+    iterates, norms = [s], []
     for _ in range(max_iter):
         outside = b_matrix @ s - limit
         t = -PAPER["beta3"] * len(lam) / (outside @ lam)
@@ -50,9 +50,10 @@ def printed_algorithm_1(mu, sigma2, min_gap, max_gap, epsilon, max_iter):
             alpha *= PAPER["beta1"]
         s, lam = s + alpha * d_s, lam + alpha * d_lam
         iterates.append(s)
-        if np.linalg.norm(r(s, lam, t)) < epsilon:
+        norms.append(np.linalg.norm(r(s, lam, t)))
+        if norms[-1] < epsilon:
             break
-    return iterates
+    return iterates, norms
 
 
 @pytest.mark.parametrize("two_sided", [False, True])
@@ -70,10 +71,12 @@ def test_every_iterate_of_the_printed_algorithm(n, two_sided):
     )  # fmt: skip
     for c in range(12):
         side = None if high is None else high[:, c]
-        iterates = printed_algorithm_1(mu[:, c], sigma2[:, c], low[:, c], side, 0.01, 30)
+        iterates, norms = printed_algorithm_1(mu[:, c], sigma2[:, c], low[:, c], side, 0.01, 30)
         assert end.iterations[c] == len(iterates) - 1
         for t, s in enumerate(iterates):
             np.testing.assert_allclose(trace[t].s[:, c], s, atol=1e-8)
+        ours = [point.residual[c].item() for point in trace[1 : len(iterates)]]
+        np.testing.assert_allclose(ours, norms, rtol=1e-6)
         torch.testing.assert_close(end.s[:, c], trace[-1].s[:, c])
     assert end.converged.all() and (end.residual < 0.01).all()
 
