@@ -67,7 +67,9 @@ class TestWeightedDivergence:
         theirs = F.kl_div(log_p, g, reduction="sum") / (2 * 3 * 5)
         torch.testing.assert_close(kl, theirs, rtol=1e-4, atol=1e-6)
         assert L.weighted_divergence(log_p, g) >= kl - 1e-12
-        weight = L.gradient_weight(torch.rand(2, 1, 12, 5, dtype=torch.float64))
+        magnitude = torch.rand(2, 1, 12, 5, dtype=torch.float64)
+        weight = L.gradient_weight(magnitude)
+        torch.testing.assert_close(weight, 1 + 10 * magnitude)
         assert L.weighted_divergence(log_p, g, weight) >= L.weighted_divergence(log_p, g)
 
     def test_zero_where_equal(self):
@@ -135,6 +137,13 @@ class TestSmooth:
         )
         loss.backward()
         assert loss.isfinite() and s.grad.isfinite().all() and s.grad[0, 1, 3] == 0
+
+    @pytest.mark.parametrize("circular", [False, True])
+    def test_a_step_to_an_unknown_point_does_not_count(self, circular):
+        s, truth = torch.zeros(1, 1, 4), torch.zeros(1, 1, 4)
+        s[0, 0, 2] = 5.0
+        valid = torch.tensor([[True, True, False, True]])
+        assert L.smooth_loss(s, truth, valid=valid, circular=circular).item() == 0
 
     def test_refuses(self):
         with pytest.raises(ValueError, match="truth"):
