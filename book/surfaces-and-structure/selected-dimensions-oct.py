@@ -98,7 +98,7 @@ class Settings:
     window: int = 100  # updates that the sampler's median looks back
     boost: float = 2.0  # weight of a hard image
     validate_every: int = 50
-    n_seeds: int = 3
+    n_seeds: int = 4
     expected: str = "about four minutes on two CPU cores"
 
 
@@ -136,8 +136,8 @@ workers = min(torch.get_num_threads(), 4) if run.device.type == "cpu" and not ru
 # **ILM** (inner limiting membrane) is the retina's upper surface; **BM** (Bruch's membrane) its
 # floor; the **RPEDC** is the pigment layer on that floor together with the *drusen*, deposits that
 # lift it in **age-related macular degeneration** (AMD). Its *upper* border is what is marked. In
-# late AMD the pigment layer dies: **geographic atrophy** (GA). Then light passes into the choroid
-# below, which lights up (*hypertransmission*).
+# late AMD the pigment layer dies: **geographic atrophy** (GA). Then light passes into the
+# choroid, the layer of vessels below, which lights up (*hypertransmission*).
 #
 # None of these are labels of pixels. A border has one height per column. GA was drawn on a
 # photograph of the eye's back, seen from the front, and so it is a yes or no per column too.
@@ -961,7 +961,7 @@ def seen_by(network, column):
     field = sensitivity(nets[arm], image, column, off=off)[0]
     with torch.no_grad():
         pred = s.height * nets[arm](image, off=off)[0]
-    figure, axes = plt.subplots(1, 2, figsize=(4.6, 1.7))
+    figure, axes = plt.subplots(1, 2, figsize=(4.4, 1.6))
     axes[0].imshow((field / field.max()).sqrt(), cmap="magma", aspect="auto")
     axes[0].axvline(column, color="white", linewidth=0.6)
     axes[0].set(xticks=[], yticks=[], title=f"influence on column {column}")
@@ -995,7 +995,7 @@ def drusen_lab(height, sigma, fade, speckle):
     truth = sample["surfaces"][0]
     with torch.no_grad():
         found = {arm: s.height * net(sample["image"])[0] for arm, net in nets.items()}
-    figure, axes = plt.subplots(1, 2, figsize=(4.6, 1.75))
+    figure, axes = plt.subplots(1, 2, figsize=(4.4, 1.65))
     draw_borders(axes[0], sample["image"], found["proposed"])
     for line in truth:
         axes[0].plot(line, ":", color="white", linewidth=0.9)
@@ -1008,8 +1008,8 @@ def drusen_lab(height, sigma, fade, speckle):
 
 
 widgets.frames(
-    drusen_lab, height=[0.03, 0.09, 0.15], sigma=[4, 10], fade=[0.0, 1.0], speckle=[0.2, 0.5],
-    start={"height": 0.09, "sigma": 10, "fade": 1.0}, target_bytes=150_000,
+    drusen_lab, height=[0.05, 0.12], sigma=[4, 10], fade=[0.0, 1.0], speckle=[0.2, 0.5],
+    start={"height": 0.12, "sigma": 10, "fade": 1.0}, target_bytes=150_000,
     labels={"height": "height (of H)", "sigma": "σ (columns/128)", "fade": "BM fades"},
     alt="B-scan with one druse, the borders found, and the error of Bruch's membrane per column",
 )  # fmt: skip
@@ -1034,7 +1034,7 @@ def decoys(atrophy, streak, shadow):
     if shadow > 0:
         params["shadows"] = [(0.6 * s.ga_width, shadow * s.ga_width / 64, 0.15)]
     sample = render_oct_bscan(params, gen=rng.generator(run.seed, stream="lab"))
-    figure, axes = plt.subplots(1, 2, figsize=(4.6, 1.75))
+    figure, axes = plt.subplots(1, 2, figsize=(4.4, 1.65))
     draw_borders(axes[0], sample["image"])
     axes[1].fill_between(x, inside.float(), step="mid", color="0.8", linewidth=0, label="truth")
     with torch.no_grad():
@@ -1062,7 +1062,8 @@ widgets.live(drusen_lab, height=(0.0, 0.2, 0.01), sigma=(2.0, 20.0, 0.5), fade=(
 # ## Claims
 #
 # The statements and their margins were fixed before the first training run. Differences are paired by
-# seed: the same data, a new order, new augmentation and new first weights.
+# seed: the same data, a new order, new augmentation and new first weights. With three seeds most intervals
+# were too wide to decide anything; the fourth was added for that reason, and nothing else was changed then.
 
 
 # %%

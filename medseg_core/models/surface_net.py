@@ -108,11 +108,13 @@ def _head(style: Style, channels: int, out_ch: int) -> nn.Sequential:
 def region_boundaries(label: Tensor, n_surfaces: int) -> tuple[Tensor, Tensor]:
     r"""Surfaces and confidence of a column whose regions may come in any order.
 
-    With ℓ(z) the region of row z, surface i enters at u = min{z : ℓ(z) > i} (H if never) and is
-    left for good at v = max{z : ℓ(z) ≤ i} + 1 (0 if never); γ = (u + v)/2 − ½ is the mean of both
-    as a row between pixel centres. c is the share of rows whose region is the largest so far: 1 if
-    and only if the column is in order. γ never decreases in i. The paper (Xie et al. 2020, §2.2)
-    names both quantities without a formula; this is the chapter's (``ipm-surfaces``).
+    With ℓ(z) the region of row z, γᵢ = #{z : ℓ(z) ≤ i} − ½: where boundary i would lie if the rows
+    of the column were sorted by region, as a row between pixel centres. Without disorder that is
+    the boundary itself; a stray pixel moves it by one row, however far away it lies. γ never
+    decreases in i. c is the share of rows whose region is the largest so far: 1 if and only if the
+    column is in order. The paper (Xie et al. 2020, §2.2) names both without a formula ("average
+    envelope" of the boundaries, an index that falls with disorder); these are the chapter's
+    (``ipm-surfaces``).
 
     Args:
         label: (B,H,W) integers 0 … N.
@@ -129,14 +131,10 @@ def region_boundaries(label: Tensor, n_surfaces: int) -> tuple[Tensor, Tensor]:
         raise ValueError(
             f"label must lie in 0 … {n_surfaces}, got {int(label.min())} … {int(label.max())}"
         )
-    height = label.shape[1]
     ordered = (label == label.cummax(1).values).float().mean(1, keepdim=True)
     surfaces = torch.arange(n_surfaces, device=label.device)
-    below = label[:, None] > surfaces[:, None, None]  # (B,N,H,W)
-    row = torch.arange(height, device=label.device)[:, None]
-    first = torch.where(below, row, height).amin(2)  # (B,N,W)
-    last = torch.where(below, -1, row).amax(2) + 1
-    return (first + last).float() / 2 - 0.5, ordered
+    above = label[:, None] <= surfaces[:, None, None]  # (B,N,H,W)
+    return above.sum(2) - 0.5, ordered
 
 
 def gradient_channels(image: Tensor, *, circular: bool = False) -> Tensor:

@@ -15,12 +15,9 @@ from medseg_core.models.surface_net import (
 
 def boundaries_by_hand(column, n):
     """The definition, read off one column of regions."""
-    height, gamma = len(column), []
-    for i in range(n):
-        entered = [z for z in range(height) if column[z] > i]
-        left = [z for z in range(height) if column[z] <= i]
-        u, v = (entered[0] if entered else height), (left[-1] + 1 if left else 0)
-        gamma.append((u + v) / 2 - 0.5)
+    height = len(column)
+    in_order = sorted(column)
+    gamma = [sum(1 for region in in_order if region <= i) - 0.5 for i in range(n)]
     agree = [column[z] == max(column[: z + 1]) for z in range(height)]
     return gamma, sum(agree) / height
 
@@ -30,6 +27,11 @@ class TestRegionBoundaries:
         label = torch.tensor([0, 0, 1, 1, 2, 2, 2])[None, :, None]
         gamma, c = region_boundaries(label, 2)
         assert gamma[0, :, 0].tolist() == [1.5, 3.5] and c.item() == 1
+
+    def test_a_stray_pixel_moves_a_boundary_by_one_row(self):
+        column = torch.tensor([0, 0, 1, 1, 1, 2, 2, 2, 2, 0])
+        gamma, c = region_boundaries(column[None, :, None], 2)
+        assert gamma[0, :, 0].tolist() == [2.5, 5.5] and c.item() == pytest.approx(0.9)
 
     def test_missing_regions_meet(self):
         label = torch.tensor([0, 0, 3, 3])[None, :, None]
