@@ -1098,7 +1098,7 @@ claims.check(
     "least 25 %",
     relative("base 2", "proposed", "ILM control"), at_least=0.25, paper="+124 %",
     baseline=f"{layers.mean('base 2', 'ILM control'):.3g} px",
-    if_fails="Three short trainings differ among themselves by more than the margin: see the band in the "
+    if_fails="The short trainings differ among themselves by more than the margin: see the band in the "
     "figure of the ratios.",
 )  # fmt: skip
 claims.check(
