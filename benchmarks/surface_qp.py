@@ -249,7 +249,14 @@ def graph(device, repeats):
 def report(device, repeats):
     mu, _ = columns(device, **SIZE)
     broken = (mu.diff(dim=1) < 0).any(1).double().mean().item()
-    timed = ["solver", "forward", "with backward", "ratio", "ratio", "largest difference, px"]
+    timed = [
+        "solver",
+        "forward",
+        "with backward",
+        "ratio forward",
+        "ratio with backward",
+        "largest difference, px",
+    ]
     yield (
         f"Measured on {machine(device)}; {SIZE['B'] * SIZE['W']} columns of {SIZE['N']} surfaces, "
         f"{100 * broken:.0f} % of them out of order, float64, the fastest of {repeats} turns. "

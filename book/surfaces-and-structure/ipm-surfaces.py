@@ -1094,10 +1094,10 @@ for name, change in (("the network's σ", lambda v: v), ("equal σ", torch.ones_
     for seed in run.seeds:
         out = results.get("no IPM", seed).extras["out"]
         placed = ordered_surfaces(out["mu"], change(out["sigma2"]))[0]
-        wrong = broken(out["mu"])
-        errors.append((placed - test_set["surfaces"]).abs().movedim(1, 2)[wrong])
-    print(f"post-hoc with {name:<16} mean error in the columns that were out of order "
-          f"{torch.cat(errors).nanmean():.3f} rows")  # fmt: skip
+        errors.append((placed - test_set["surfaces"]).abs().movedim(1, 2)[broken(out["mu"])])
+    if len(errors := torch.cat(errors)):
+        print(f"post-hoc with {name:<16} mean error in the columns that were out of order "
+              f"{errors.nanmean():.3f} rows")  # fmt: skip
 
 # %% [markdown]
 # ### Best, median, worst
