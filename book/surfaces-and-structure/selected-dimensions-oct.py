@@ -26,7 +26,7 @@
 #   whether a network lacks context or localisation, and train one on its worst columns.
 # - **Before:** U-Nets and gradient descent, as in [](edpcnn); the images are explained in the guide to
 #   the [phantoms](../guide/phantoms).
-# - **Time:** `smoke` about half a minute, `lesson` about five minutes on two CPU cores, `paper`
+# - **Time:** `smoke` about half a minute, `lesson` five to six minutes on two CPU cores, `paper`
 #   (nine levels, 400 000 updates) days on a GPU.
 # :::
 
@@ -279,7 +279,8 @@ def clarity(k):
 
 
 # %% [markdown]
-# We take the test B-scan with the highest druse, and one with advanced atrophy and a decoy.
+# We take the test B-scan with the highest druse, and one with advanced atrophy and decoys, of which the arrow
+# marks one. The yellow bar is the label.
 
 # %% mystnb={"image": {"alt": "A B-scan with drusen and its three annotated borders; the same with the steepest change per column, which jumps off Bruch's membrane; a B-scan with geographic atrophy, its label per column as a bar below, and an arrow at a bright streak that is none."}}
 i, j = drusen_case, max(range(len(ga_test["image"])), key=clarity)
@@ -796,7 +797,8 @@ ga_makers = {
 ga, _ = compare(ga_makers, s.ga_rates)
 
 # %% [markdown]
-# Did they learn? The first seed's curves. The plain loss is another one, and not shown beside the others.
+# At the highest rate training fails for all, at the lowest it gets less far, and no arm has chosen an end of the
+# grid. Did they learn? The first seed's curves. The plain loss is another one, and not shown beside the others.
 
 # %% mystnb={"image": {"alt": "Validation error of the layers and validation Dice of atrophy over the updates, for the proposed network and both baselines."}}
 first = run.seeds[0]
@@ -818,6 +820,9 @@ figure.legend(*axes[1].get_legend_handles_labels(), loc="outside lower center", 
 plotting.show(figure)
 
 # %% [markdown]
+# For the layers the proposed network has come to rest while the baselines still improve; for GA all three rise
+# to the last update. These are short trainings, and what follows compares how far each gets in them.
+#
 # ## Evaluation
 #
 # ### Layers
@@ -858,6 +863,11 @@ for arm in rows:
     )
 
 # %% [markdown]
+# Our errors are several times the paper's: the image is coarser, the training short. Among ours,
+# base 2 is far behind on the ILM, in controls and in AMD, yet equals the proposed network on BM in AMD. Base 1
+# is behind on all six, most on RPEDC and BM in AMD. On BM in controls the seeds of all three overlap, and the
+# plain loss differs from the hard-column loss nowhere by more than the seeds do.
+#
 # How large the errors are says little across data sets; how they are distributed says what a network
 # lacks. Where the signal is sharp (ILM) nothing but localisation is needed; where it fades (BM in AMD), context.
 
@@ -881,6 +891,9 @@ axes[0].legend()
 plotting.show(figure)
 
 # %% [markdown]
+# Base 2 has the paper's pattern, two peaks at the ILM. Base 1 has only half of its own: it loses more in AMD, but
+# BM in controls does not stand out, and its band is wide.
+#
 # Does base 1 lose BM where it fades? Its error there and elsewhere, in the volumes with AMD, against the
 # other two; and whether what fades is wider than what base 1 sees.
 
@@ -909,6 +922,10 @@ print(
 )
 
 # %% [markdown]
+# All three err more where BM has faded, base 1 the most. Base 2, so poor at the ILM, is as good there as the
+# proposed network: what counts is context. About half of the faded columns lie in stretches that base 1
+# can see past, so that our images ask less of it than the paper's; and its seeds differ most.
+#
 # Best, median and worst test B-scan of the proposed network (first seed), with the errors of all three below.
 
 # %% tags=["thumbnail"] mystnb={"image": {"alt": "Best, median and worst test B-scan with the borders that the proposed network finds, and below each the error of Bruch's membrane per column for all three networks."}}
@@ -933,6 +950,7 @@ figure.legend(*axes[1, 0].get_legend_handles_labels(), loc="outside lower center
 plotting.show(figure)
 
 # %% [markdown]
+# In the worst one all three draw BM too high, lifted by the drusen, and base 1 the most.
 # White dots: the truth. Orange ILM, sky-blue RPEDC, green BM, as in the first figure.
 #
 # ### What the hard-column loss is for
@@ -964,6 +982,8 @@ for arm in ("proposed", "plain MSE"):
     )
 
 # %% [markdown]
+# The two tails lie on each other, within the band of the seeds (lowest to highest).
+#
 # How different are the two losses? Under the plain one, hard columns (those with an error above the mean of their
 # image and layer) are some of all columns, and have a share of the squared error, and so of the loss.
 
@@ -985,6 +1005,9 @@ print(
 )
 
 # %% [markdown]
+# A minority of the columns holds most of the squared error. The plain mean is ruled by them already, and
+# leaving the others out changes little.
+#
 # ### Geographic atrophy
 #
 # One Dice per *volume*, all its columns pooled, at a probability of 0.5. The reference is displaced against the
@@ -1014,7 +1037,11 @@ for arm, t in tests.items():
           f"(mean of {len(run.seeds)} seeds each)")  # fmt: skip
 
 # %% [markdown]
-# Seen from the front: each row of a picture is a B-scan, each column a column.
+# The order is the paper's, proposed, base 1, base 2, and even the best is far below the ceiling; measured against
+# where the atrophy really is, little changes. The t-test asks whether the difference would
+# persist on other *volumes*, the claims below whether it would with other *seeds*: two questions.
+#
+# En face, each row of a picture is a B-scan, each column a column.
 
 # %% mystnb={"image": {"alt": "En-face maps of the best, median and worst test volume: the reference, where the atrophy really is, and the probabilities of the three networks."}}
 dice = np.asarray(ga.value("proposed", first, "dice"))
@@ -1041,6 +1068,9 @@ figure.colorbar(shown, ax=axes, label="probability of GA", shrink=0.8)
 plotting.show(figure)
 
 # %% [markdown]
+# In the worst volume all three miss the atrophy altogether. In the best, base 2 finds the right place and smears
+# it over rows and columns: it cannot localise.
+#
 # ### What a network looks at
 #
 # Its *effective* receptive field: how much the answer in one column changes with each pixel,
@@ -1080,6 +1110,10 @@ axes[0].set_ylabel("share of influence")
 plotting.show(figure)
 
 # %% [markdown]
+# Base 1's influence ends at its field. The proposed network has a peak at the column itself upon a plateau as wide
+# as the image: localisation through the funnels, context through the encoder. Base 2 has the plateau
+# alone.
+#
 # ## Explore
 #
 # **What a column sees.** The square root of the influence of every pixel on BM in one column (bright: strong; per
@@ -1365,7 +1399,7 @@ for arm, found in answers.items():
     print(f"{arm:<21} Dice {as_is:.3f}; each volume shifted as suits it {best_shift(found):.3f}")
 
 # %% [markdown]
-# The control comes back to nearly 1: the search undoes the displacement. The networks gain little by it. So
+# The control comes back to 1: the search undoes the displacement. The networks gain little by it. So
 # displacement is not the main cause of what their Dice lacks here: they miss atrophy or see some where there
 # is none. (The paper suspects its own reference: some of its predictions with a low Dice look plausible.)
 #
