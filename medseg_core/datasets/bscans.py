@@ -14,6 +14,7 @@ from torch import Tensor
 
 from medseg_core.datasets.preprocess import IGNORE, crop_or_pad, resample
 from medseg_core.datasets.samples import pair
+from medseg_core.physics.shapes import region_label
 
 
 def bscan(
@@ -37,13 +38,11 @@ def bscan(
     valid = (surfaces >= -0.5) & (surfaces <= height - 0.5)  # NaN compares false
     column = valid.all(1)  # (1, W)
     whole = _bridged(surfaces)
-    row = torch.arange(height)[:, None]
-    label = (whole[:, :, None] <= row).sum(1)  # (1, L, H, W) → (1, H, W)
     return {
         "image": image.float().contiguous(),
         "surfaces": whole,
         "valid": valid if per_surface else column,
-        "label": torch.where(column[:, None], label, IGNORE),
+        "label": torch.where(column[:, None], region_label(whole, height), IGNORE),
         "spacing": (float(spacing[0]), float(spacing[1])),
     }
 

@@ -16,7 +16,7 @@ from medseg_core.datasets.ivus2011_files import PARTS, Frame, find, read
 from medseg_core.datasets.report import Report, content_line, folder_problem
 from medseg_core.datasets.samples import checked_index, checked_indices, pair
 from medseg_core.physics.deform import to_polar
-from medseg_core.physics.shapes import polygon_mask
+from medseg_core.physics.shapes import polygon_mask, region_label
 from medseg_core.stacking import stack
 
 PIXEL_MM = 0.026
@@ -129,14 +129,12 @@ class IVUS2011:
         at = torch.tensor([centre])
         radii = _radii(frame, contours, centre, n_angles)
         surfaces = torch.from_numpy(radii) * (n_radii / radius)
-        row = torch.arange(n_radii)[:, None]
-        label = (row >= surfaces[0]).long() + (row >= surfaces[1]).long()
         mask = [polygon_mask(torch.from_numpy(points), shape) for points in contours]
         return {
             "image": to_polar(image, at, radius, n_radii, n_angles),
             "surfaces": surfaces.float()[None],
             "valid": (surfaces <= n_radii - 0.5)[None],
-            "label": label[None],
+            "label": region_label(surfaces, n_radii)[None],
             "spacing": (PIXEL_MM * radius / n_radii, 2 * math.pi / n_angles),
             "cartesian_image": image,
             "mask": torch.stack(mask)[None],

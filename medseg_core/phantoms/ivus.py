@@ -16,7 +16,7 @@ from torch import Tensor
 
 from medseg_core import checks, rng
 from medseg_core.physics.noise import RAYLEIGH_SD, blur, gaussian_field, rician, speckle
-from medseg_core.physics.shapes import coverage
+from medseg_core.physics.shapes import coverage, region_label
 from medseg_core.stacking import stack
 
 BLOOD, WALL, OUTSIDE = 0, 1, 2  # regions of `label`, one more below each surface
@@ -218,11 +218,10 @@ def render_ivus_polar(params: dict, *, gen: torch.Generator) -> dict:
     noisy = speckle(echo[None, None], gen, periodic=(1,), **kind)
     noisy = rician(noisy, 10 ** (params["floor_db"] / 20), gen)
 
-    label = (r >= lumen).long() + (r >= media).long()
     return {
         "image": compress(noisy),
         "surfaces": exact.float()[None],
-        "label": label[None],
+        "label": region_label(exact.float(), height)[None],
         "spacing": (DEPTH_MM / height, 2 * math.pi / width),
         "group": torch.tensor([params["patient"]]),
         "params": [params],

@@ -11,12 +11,12 @@ import math
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 
 from medseg_core import checks, rng
 from medseg_core.phantoms import _oct_anatomy as anatomy
 from medseg_core.phantoms._oct_signal import back_scatter, draw_reflectivity, point_spread
 from medseg_core.physics import noise
+from medseg_core.physics.shapes import region_label
 from medseg_core.stacking import stack
 
 PATHOLOGIES = (None, "drusen", "ga")
@@ -253,9 +253,3 @@ def surface_names(kind: int | str) -> tuple[str, ...]:
     checks.choice(kind, "kind", tuple(ANNOTATED))
     names = tuple(anatomy.SURFACES[i] for i in ANNOTATED[kind])
     return tuple("RPEDC" if name == "OS-RPE" and kind == "drusen" else name for name in names)
-
-
-def region_label(surfaces: Tensor, height: int) -> Tensor:
-    """Region ``(H,W)`` int64 of every pixel: how many surfaces ``(L,W)`` have s ≤ its row."""
-    row = torch.arange(height, dtype=surfaces.dtype)[:, None]
-    return (surfaces[:, None] <= row).sum(0)

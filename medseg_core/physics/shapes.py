@@ -23,6 +23,17 @@ def coverage(sd: Tensor, width: float = 1.0) -> Tensor:
     return (0.5 - sd / width).clamp(0, 1)
 
 
+def region_label(surfaces: Tensor, height: int) -> Tensor:
+    """Region ``(*,H,W)`` int64 of every pixel: how many surfaces ``(*,L,W)`` have s ≤ its row.
+
+    Args:
+        surfaces: rows, counted from the top; one that is NaN has nothing below it.
+        height: H.
+    """
+    row = torch.arange(height, dtype=surfaces.dtype, device=surfaces.device)[:, None]
+    return (surfaces[..., None, :] <= row).sum(-3)
+
+
 def fourier_outline(
     gen: torch.Generator,
     radius_px: float,
