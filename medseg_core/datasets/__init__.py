@@ -11,9 +11,11 @@ __getattr__, __dir__ = attach(
     __name__,
     {
         "ACDC": "acdc",
+        "CAMUS": "camus",
         "DukeAMD": "duke_amd",
         "IVUS2011": "ivus2011",
         "JHUOCT": "oct_jhu",
+        "MSD": "msd",
         "SpectralisExport": "oct_spectralis",
         "SunnybrookPNG": "sunnybrook_png",
     },

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import re
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import torch
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
 
 from medseg_core import checks
+from medseg_core.datasets.nifti import READ_ERRORS, header
 from medseg_core.datasets.report import folder_problem
 
 BACKGROUND, RV, MYOCARDIUM, LV = 0, 1, 2, 3
 PARTS = ("training", "testing")
-# What nibabel and gzip raise on a file that is none, damaged or cut short.
-READ_ERRORS = (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, zlib.error)
 PATIENT = re.compile(r"patient(\d{3})")
 
 
@@ -142,14 +137,6 @@ def _number(text: str | None) -> float | None:
 def _nifti(folder: Path, stem: str) -> Path | None:
     files = (folder / f"{stem}{suffix}" for suffix in (".nii.gz", ".nii"))
     return next((file for file in files if file.is_file()), None)
-
-
-def header(path: Path) -> nib.spatialimages.SpatialImage:
-    """The image's header; the voxels are not read yet."""
-    try:
-        return nib.load(path)
-    except READ_ERRORS as error:
-        raise ValueError(f"{path.name} cannot be read as NIfTI: {error}") from error
 
 
 def _header_problems(volume: Volume) -> list[str]:

@@ -1,0 +1,170 @@
+"""From echoes to a picture: speckle of an ultrasound beam, log-compression, scan conversion.
+
+A *polar* image holds one beam per column: row i is the distance ``radii_mm[i]`` from the sector's
+apex, column j the angle ``angles[j]`` from the +row direction, positive towards +column.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from medseg_core import checks
+from medseg_core.physics.deform import identity_grid, sample
+
+
+def log_compress(
+    envelope: Tensor, dynamic_range_db: float = 60.0, *, reference: float = 1.0
+) -> Tensor:
+    """Brightness of an echo amplitude e: clip(1 + 20·log₁₀(e / reference) / range, 0, 1).
+
+    Args:
+        envelope: amplitudes ≥ 0, any shape.
+        dynamic_range_db: decibels from black to white, > 0.
+        reference: the amplitude that is shown white, > 0.
+
+    Raises:
+        ValueError: a negative or non-finite amplitude, a range or reference that is not positive.
+    """
+    for name, value in (("dynamic_range_db", dynamic_range_db), ("reference", reference)):
+        if not 0 < value < math.inf:
+            raise ValueError(f"{name} must be positive and finite, got {value}")
+    checks.finite(envelope, "envelope")
+    checks.between(envelope, "envelope", 0, None)
+    black = 10 ** (-dynamic_range_db / 20)
+    db = 20 * torch.log10((envelope / reference).clamp_min(black))
+    return (1 + db / dynamic_range_db).clamp(0, 1)
+
+
+def scan_convert(
+    polar: Tensor,
+    radii_mm: Tensor,
+    angles: Tensor,
+    size: int | Sequence[int],
+    spacing: float | Sequence[float],
+    *,
+    apex: Sequence[float] | None = None,
+) -> Tensor:
+    """Sector image from beams: the value at distance r and angle a, bilinear, 0 outside the sector.
+
+    The pixel (r·cos a, r·sin a) mm down and to the right of the apex shows the echo (r, a). A pixel
+    is inside if its centre lies between the first and the last radius and angle. Chapter
+    ``max-margin-crf``; beamforming uses it too.
+
+    Args:
+        polar: ``(N,1,R,A)``; any number of channels.
+        radii_mm: ``(R,)`` rising in equal steps, ≥ 0, R ≥ 2.
+        angles: ``(A,)`` radians in ±π, rising in equal steps, A ≥ 2.
+        size: ``(H, W)`` of the result; one number gives both.
+        spacing: mm per pixel (row, column); one number gives both.
+        apex: its place (row, column) in pixels; the middle of the first row if None.
+
+    Returns:
+        ``(N,1,H,W)``, differentiable in ``polar``.
+
+    Raises:
+        ValueError: radii or angles of another length or not in equal rising steps, a size or
+            spacing that is not positive.
+    """
+    n_radii, n_beams = polar.shape[2:] if polar.ndim == 4 else (None, None)
+    checks.shape(polar, "polar", "N C R A")
+    height, width = (size, size) if isinstance(size, int) else tuple(size)
+    mm = (spacing, spacing) if isinstance(spacing, int | float) else tuple(spacing)
+    checks.between([height, width], "size", 1, None)
+    if not all(0 < s < math.inf for s in mm):
+        raise ValueError(f"spacing must be positive and finite, got {spacing}")
+    r0, dr = _even_steps(radii_mm, "radii_mm", n_radii)
+    a0, da = _even_steps(angles, "angles", n_beams)
+    checks.between(r0, "radii_mm[0]", 0, None)
+    checks.between([a0, a0 + da * (n_beams - 1)], "angles", -math.pi, math.pi)
+
+    row0, column0 = (0.0, (width - 1) / 2) if apex is None else apex
+    kind = {"dtype": torch.float64, "device": polar.device}
+    grid = identity_grid((height, width), torch.empty(0, **kind))  # (H,W,2)
+    down = (grid[..., 0] - row0) * mm[0]
+    right = (grid[..., 1] - column0) * mm[1]
+    row = (torch.hypot(down, right) - r0) / dr
+    column = (torch.atan2(right, down) - a0) / da
+    slack = 1e-6  # a pixel on the border is inside
+    inside = (row >= -slack) & (row <= n_radii - 1 + slack)
+    inside &= (column >= -slack) & (column <= n_beams - 1 + slack)
+    points = torch.stack([row, column], -1).to(polar.dtype).expand(len(polar), -1, -1, -1)
+    return sample(polar, points).masked_fill(~inside, 0)
+
+
+def _even_steps(x: Tensor, name: str, length: int | None) -> tuple[float, float]:
+    """First value and step of a line of numbers that rises in equal steps."""
+    x = torch.as_tensor(x).detach().cpu().double()
+    checks.finite(x, name)
+    if x.ndim != 1 or len(x) != length or len(x) < 2:
+        raise ValueError(
+            f"{name} must hold {length} values, one per row or column of polar and at least 2, "
+            f"got the shape {tuple(x.shape)}"
+        )
+    first, step = float(x[0]), float(x[-1] - x[0]) / (len(x) - 1)
+    off = (x - first - step * torch.arange(len(x))).abs().max()
+    if step <= 0 or off > 1e-3 * step:
+        raise ValueError(f"{name} must rise in equal steps, got {x[:3].tolist()} …")
+    return first, step
+
+
+def speckle_envelope(
+    echo: Tensor,
+    gen: torch.Generator,
+    *,
+    axial_px: float,
+    lateral_px: float | Tensor,
+    share: float = 1.0,
+) -> Tensor:
+    r"""Envelope that an imaging pulse sees of tissue with many scatterers per resolution cell.
+
+    .. math:: e = \Bigl|\sqrt{1-s}\;\frac{h*a}{\sum h}
+              + \sqrt{s}\;\frac{h*(a\,g)}{\sqrt{\sum h^2}}\Bigr|
+
+    with the echo strength a, complex white noise g of power 1, and a Gaussian point spread h. With
+    s = 1 the speckle is fully developed: e is Rayleigh distributed wherever a is even; a smaller
+    share s of diffuse power gives Rice's law. The power :math:`E[e^2]` is :math:`a^2` for every s.
+
+    Args:
+        echo: ``(N,1,R,A)`` polar, amplitudes ≥ 0.
+        gen: generator of g; must live on the device of ``echo``.
+        axial_px: σ of h along the beam, in rows.
+        lateral_px: σ of h across the beams, in columns: one number, or ``(R,)``, one per row. A beam
+            that spreads more slowly than the sector gets narrower in columns with depth.
+        share: s in [0, 1].
+
+    Cost O(R·A²) time and memory.
+
+    Source: Wagner et al., Statistics of speckle in ultrasound B-scans, 1983.
+    """
+    checks.shape(echo, "echo", "N C R A")
+    checks.between(echo, "echo", 0, None)
+    checks.between(share, "share", 0, 1)
+    checks.between(axial_px, "axial_px", 0, None)
+    kind = {"device": echo.device, "dtype": echo.dtype}
+    n_radii, n_beams = echo.shape[2:]
+    lateral = torch.as_tensor(lateral_px, **kind).expand(n_radii)
+    checks.between(lateral, "lateral_px", 0, None)
+    along = _point_spread(n_radii, torch.as_tensor(axial_px, **kind))  # (R,R)
+    across = _point_spread(n_beams, lateral[:, None, None])  # (R,A,A)
+
+    def seen(x: Tensor, power: int) -> Tensor:
+        """x through the point spread, whose weights have a p-norm of 1 at every sample."""
+        a, b = (w / w.norm(power, -1, keepdim=True) for w in (along, across))
+        return torch.einsum("ij,ncjl->ncil", a, torch.einsum("rjk,ncrk->ncrj", b, x))
+
+    regular = math.sqrt(1 - share) * seen(echo, 1)
+    if share == 0:
+        return regular
+    noise = [torch.randn(echo.shape, generator=gen, **kind) for _ in ("real", "imaginary")]
+    real, imaginary = (math.sqrt(share / 2) * seen(echo * g, 2) for g in noise)
+    return torch.hypot(regular + real, imaginary)
+
+
+def _point_spread(n: int, sigma: Tensor) -> Tensor:
+    """Gaussian weights of n samples on n samples, the identity for σ = 0."""
+    line = torch.arange(n, dtype=sigma.dtype, device=sigma.device)
+    return torch.exp(-0.5 * ((line[:, None] - line) / sigma.clamp_min(1e-3)) ** 2)

@@ -1,0 +1,239 @@
+"""Oracles: paths worked out by hand, Bellman and Ford's relaxation, scikit-image's paths."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from skimage.graph import route_through_array
+
+from medseg_core.solvers.geodesic import geodesic_distance, minimal_path
+
+
+def line(*values):
+    return torch.tensor([[[values]]], dtype=torch.float64)  # (1,1,1,W)
+
+
+def seeds_at(image, *places):
+    seeds = torch.zeros(image.shape, dtype=torch.bool)
+    for place in places:
+        seeds[(0, 0, *place)] = True
+    return seeds
+
+
+def relaxed(image, seeds, eps, spacing, connectivity):
+    """Bellman and Ford: lower every distance by its neighbours' until none changes. (*S) arrays."""
+    steps = [o for o in itertools.product((-1, 0, 1), repeat=image.ndim) if any(o)]
+    if connectivity in (4, 6):
+        steps = [o for o in steps if sum(map(abs, o)) == 1]
+    distance = np.where(seeds, 0.0, math.inf)
+    while True:
+        before = distance.copy()
+        for place in np.ndindex(image.shape):
+            for step in steps:
+                other = tuple(np.add(place, step))
+                if all(0 <= k < n for k, n in zip(other, image.shape, strict=True)):
+                    length = np.linalg.norm(np.multiply(step, spacing))
+                    price = abs(image[place] - image[other]) + eps * length
+                    distance[place] = min(distance[place], distance[other] + price)
+        if (distance == before).all():
+            return distance
+
+
+def test_a_line_by_hand():
+    image = line(0.0, 0.5, 0.25, 1.0)
+    found = geodesic_distance(image, seeds_at(image, (0, 0)), eps=0.125)
+    assert found.tolist() == line(0, 0.625, 0.625 + 0.375, 1 + 0.875).tolist()
+
+
+def test_the_way_round_a_wall_by_hand():
+    image = torch.tensor([[[[0.0, 1.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.25, 0.0]]]]).double()
+    seeds = seeds_at(image, (0, 0))
+    # Down, across the low part of the wall (0.25 up and down), and up again: by diagonals.
+    found = geodesic_distance(image, seeds, eps=2.0**-20)
+    ways = 2 * (1 + math.sqrt(2))
+    assert found[0, 0, 0, 2] == pytest.approx(0.5 + ways * 2.0**-20, abs=1e-12)
+    # A dear millimetre makes the way through the wall the cheaper one.
+    found = geodesic_distance(image, seeds, eps=1.0)
+    assert found[0, 0, 0, 2] == pytest.approx(2 + 2)
+
+
+def test_spacing_enters_through_eps_alone():
+    image = line(0.0, 0.5, 0.5)
+    seeds = seeds_at(image, (0, 0))
+    found = geodesic_distance(image, seeds, eps=0.25, spacing=(7.0, 3.0))
+    assert found.tolist() == line(0, 0.5 + 0.75, 0.5 + 1.5).tolist()
+    pure = geodesic_distance(image, seeds, eps=1e-12, spacing=(7.0, 3.0))
+    torch.testing.assert_close(pure, line(0, 0.5, 0.5))
+    diagonal = torch.zeros(1, 1, 2, 2, dtype=torch.float64)
+    far = geodesic_distance(diagonal, seeds_at(diagonal, (0, 0)), eps=1.0, spacing=(3.0, 4.0))
+    assert far[0, 0].tolist() == [[0, 4], [3, 5]]
+    far = geodesic_distance(
+        diagonal, seeds_at(diagonal, (0, 0)), eps=1.0, spacing=(3, 4), connectivity=4
+    )
+    assert far[0, 0].tolist() == [[0, 4], [3, 7]]
+
+
+SIZES = [(1, 1), (1, 5), (4, 1), (4, 5), (1, 3, 2), (2, 3, 3), (3, 1, 3)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from(SIZES),
+    st.integers(0, 10**6),
+    st.booleans(),
+    st.sampled_from([1e-6, 0.3]),
+    st.booleans(),
+)
+def test_equals_bellman_ford(size, seed, full, eps, levels):
+    rng = np.random.default_rng(seed)
+    # Few levels: many steps cost nothing but eps.
+    image = rng.integers(0, 3, size) / 2 if levels else rng.random(size)
+    seeds = rng.random(size) < 0.2
+    spacing = rng.uniform(0.5, 3, len(size))
+    connectivity = {2: (4, 8), 3: (6, 26)}[len(size)][full]
+    found = geodesic_distance(
+        torch.from_numpy(image)[None, None],
+        torch.from_numpy(seeds)[None, None],
+        eps=eps,
+        spacing=spacing.tolist(),
+        connectivity=connectivity,
+    )
+    want = relaxed(image, seeds, eps, spacing, connectivity)
+    np.testing.assert_allclose(found[0, 0].numpy(), want, rtol=1e-12, atol=1e-14)
+    if full:
+        default = geodesic_distance(
+            torch.from_numpy(image)[None, None],
+            torch.from_numpy(seeds)[None, None],
+            eps=eps,
+            spacing=spacing.tolist(),
+        )
+        assert torch.equal(default, found)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.sampled_from([(4, 5), (3, 3, 3)]), st.integers(0, 10**6))
+def test_a_metric_that_scales_with_the_image(size, seed):
+    gen = torch.Generator().manual_seed(seed)
+    image = torch.rand(1, 1, *size, generator=gen, dtype=torch.float64)
+    places = [tuple(int(torch.randint(n, (), generator=gen)) for n in size) for _ in range(3)]
+    a, b = (geodesic_distance(image, seeds_at(image, p), eps=1e-3)[0, 0] for p in places[:2])
+    at_a, at_b, at_c = places
+    assert a[at_a] == 0 and (a >= 0).all()
+    assert a[at_b] == pytest.approx(float(b[at_a]), abs=1e-12)
+    assert a[at_c] <= a[at_b] + b[at_c] + 1e-12
+    # More seeds: the nearest one counts.
+    both = geodesic_distance(image, seeds_at(image, at_a, at_b), eps=1e-3)[0, 0]
+    torch.testing.assert_close(both, torch.minimum(a, b))
+    scaled = geodesic_distance(3 * image + 5, seeds_at(image, at_a), eps=3e-3)[0, 0]
+    torch.testing.assert_close(scaled, 3 * a)
+    # At least the plain difference of intensity, and at most that of any way there.
+    assert (a >= (image[0, 0] - image[0, 0][at_a]).abs() - 1e-12).all()
+
+
+def test_limit_leaves_the_near_ones_and_makes_the_rest_infinite():
+    image = torch.rand(1, 1, 9, 9, generator=torch.Generator().manual_seed(0)).double()
+    seeds = seeds_at(image, (4, 4))
+    whole = geodesic_distance(image, seeds)
+    limit = float(whole.median())
+    near = geodesic_distance(image, seeds, limit=limit)
+    assert torch.equal(near, torch.where(whole <= limit, whole, math.inf))
+    assert torch.equal(
+        geodesic_distance(image, seeds, limit=0), torch.where(seeds, 0.0, math.inf).double()
+    )
+
+
+def test_batches_dtypes_and_no_seeds():
+    gen = torch.Generator().manual_seed(0)
+    image = torch.rand(3, 1, 5, 6, generator=gen)
+    seeds = torch.zeros(3, 1, 5, 6, dtype=torch.bool)
+    seeds[0, 0, 2, 3] = seeds[2, 0, 0, 0] = True
+    kept = image.clone()
+    found = geodesic_distance(image, seeds)
+    assert found.dtype == torch.float32 and found.shape == image.shape
+    assert (found[1] == math.inf).all()
+    for n in (0, 2):
+        assert torch.equal(found[n : n + 1], geodesic_distance(image[n : n + 1], seeds[n : n + 1]))
+    assert torch.equal(image, kept)
+    assert geodesic_distance(image[:0], seeds[:0]).shape == (0, 1, 5, 6)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "match"),
+    [
+        ({"image": torch.full((1, 1, 2, 2), math.nan)}, ValueError, r"image.*nan at index \[0, 0"),
+        ({"image": torch.zeros(1, 1, 0, 2)}, ValueError, "at least one pixel"),
+        ({"image": torch.zeros(1, 1, 4)}, ValueError, r"\(N,1,H,W\)"),
+        ({"image": torch.zeros(1, 2, 2, 2)}, ValueError, "image must have the shape"),
+        ({"image": torch.zeros(1, 1, 2, 2, dtype=torch.int64)}, TypeError, "image.*floating"),
+        ({"seeds": torch.zeros(1, 1, 2, 3, dtype=torch.bool)}, ValueError, "seeds"),
+        ({"seeds": torch.zeros(1, 1, 2, 2)}, TypeError, "seeds must be a bool"),
+        ({"eps": 0.0}, ValueError, "eps must be positive"),
+        ({"eps": math.nan}, ValueError, "eps must be positive"),
+        ({"spacing": (1.0, 0.0)}, ValueError, "spacing must be 2 positive"),
+        ({"spacing": (1.0, math.nan)}, ValueError, "spacing must be 2 positive"),
+        ({"spacing": (1.0, 1.0, 1.0)}, ValueError, "spacing must be 2 positive"),
+        ({"limit": -1.0}, ValueError, "limit"),
+        ({"connectivity": 6}, ValueError, "connectivity must be one of 4, 8"),
+    ],
+)
+def test_refuses(change, error, match):
+    given_ = {"image": torch.zeros(1, 1, 2, 2), "seeds": torch.ones(1, 1, 2, 2, dtype=torch.bool)}
+    given_.update(change)
+    with pytest.raises(error, match=match):
+        geodesic_distance(given_.pop("image"), given_.pop("seeds"), **given_)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_a_gpu():
+    image = torch.rand(1, 1, 5, 6)
+    seeds = seeds_at(image, (2, 3))
+    found = geodesic_distance(image.cuda(), seeds.cuda())
+    assert found.is_cuda and torch.equal(found.cpu(), geodesic_distance(image, seeds))
+
+
+def test_minimal_path_by_hand():
+    cost = torch.tensor([[1.0, 9.0, 1.0], [1.0, 9.0, 1.0], [1.0, 1.0, 1.0]])
+    want = [[0, 0], [1, 0], [2, 1], [1, 2], [0, 2]]
+    assert minimal_path(cost, (0, 0), (0, 2)).tolist() == want
+    assert minimal_path(cost, (0, 0), (0, 0)).tolist() == [[0, 0]]
+    # Without an end: where it costs the most to come. The wall's top: 5 across, or 1 + 5 beside.
+    assert minimal_path(cost, (2, 0))[-1].tolist() == [0, 1]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10**6))
+def test_minimal_path_costs_what_scikit_image_says(seed):
+    rng = np.random.default_rng(seed)
+    cost = rng.random((5, 6)) + 0.01
+    start, end = (tuple(int(rng.integers(n)) for n in cost.shape) for _ in range(2))
+    path = minimal_path(cost, start, end).numpy()
+    assert tuple(path[0]) == start and tuple(path[-1]) == end
+    steps = np.diff(path, axis=0)
+    assert (np.abs(steps).max(1) == 1).all()
+    ends = cost[tuple(path.T)]
+    total = (np.linalg.norm(steps, axis=1) * (ends[1:] + ends[:-1]) / 2).sum()
+    _, want = route_through_array(cost, start, end, geometric=True)
+    assert total == pytest.approx(want)
+
+
+def test_minimal_path_refuses():
+    cost = np.ones((3, 3))
+    cost[:, 1] = math.inf
+    with pytest.raises(ValueError, match="cannot be reached"):
+        minimal_path(cost, (0, 0), (0, 2))
+    assert minimal_path(cost, (0, 0))[-1].tolist() == [2, 0]  # walls are not the farthest pixel
+    with pytest.raises(ValueError, match="end must be"):
+        minimal_path(cost, (0, 0), (0, 1))
+    with pytest.raises(ValueError, match="start must be"):
+        minimal_path(cost, (0, 3), (0, 2))
+    for bad in (math.nan, -1.0):
+        cost[2, 2] = bad
+        with pytest.raises(ValueError, match=r"cost.*index \[2, 2\]"):
+            minimal_path(cost, (0, 0), (1, 0))
+    with pytest.raises(ValueError, match="cost must have the shape"):
+        minimal_path(np.ones((2, 2, 2)), (0, 0))
