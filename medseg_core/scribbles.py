@@ -21,8 +21,6 @@ from medseg_core._strokes import (
     Strokes,
     View,
     largest_slice,
-    outline,
-    paint,
     zooms,
 )
 from medseg_core.plotting._arrays import as_array
@@ -35,6 +33,7 @@ if TYPE_CHECKING:
 COLOURS = {OBJECT: PALETTE["orange"], BACKGROUND: PALETTE["sky"]}
 CONTOUR, TRUTH = PALETTE["yellow"], PALETTE["purple"]
 VIEWS = ("slices", "rows", "columns")  # what a volume's three axes count
+CELL = "padding:0 0.8em 0 0;text-align:right"
 HINT = "Open this chapter as a notebook and run this cell: it shows a pad for your scribbles there."
 MISSING = 'Drawing needs ipycanvas: `pip install "medseg-core[live]"`, then restart Jupyter.'
 
@@ -90,8 +89,8 @@ class ScribblePad:
         self._zoom = zooms(size, spacing, checks.between(side, "side", 32, None))
         self._vlim = vlim or tuple(np.percentile(self._image, (0.5, 99.5)))
         self._solve, self._strokes = solve, Strokes(size)
-        self._drawing: list[tuple[float, float]] = []  # (row, column) of the stroke under way
         self._box: ipywidgets.VBox | None = None
+        self._first = self._dice()
         self.history: list[dict[str, Any]] = []
 
     @property
@@ -129,11 +128,9 @@ class ScribblePad:
             self._box = self._build()
         return self._box
 
-    # -- controls ----------------------------------------------------------------------------------
-
     def _build(self) -> ipywidgets.VBox:
         try:
-            from ipycanvas import MultiCanvas
+            from medseg_core._slice_canvas import SliceCanvas
         except ImportError as error:
             raise ImportError(MISSING) from error
         import ipywidgets as W
@@ -143,23 +140,15 @@ class ScribblePad:
         height, width = (
             round(max(size[pair[i]] * self._zoom[pair[i]] for pair in pairs)) for i in (0, 1)
         )
-        self._canvas = MultiCanvas(3, width=width, height=height)
-        self._canvas.layout = W.Layout(width=f"{width}px", height=f"{height}px")
-        self._canvas.add_class("medseg-pad")
-        top = self._canvas[2]  # the layer that gets the events
-        top.on_mouse_down(self._down)
-        top.on_mouse_move(self._move)
-        top.on_mouse_up(self._up)
-        top.on_mouse_out(self._up)
-        top.on_touch_start(lambda touches: self._down(*touches[0]))
-        top.on_touch_move(lambda touches: self._move(*touches[0]))
-        top.on_touch_end(lambda touches: self._up())
-        top.on_touch_cancel(lambda touches: self._up())
-        self._canvas.on_client_ready(self._draw)
-
+        self._canvas = SliceCanvas(
+            (height, width),
+            brush=lambda: (self._thick.value, COLOURS[self._brush.value]),
+            on_stroke=self._stroke,
+            on_client=self._draw,
+        )
         short = W.Layout(width="auto")
         self._axis = W.ToggleButtons(
-            options=[(name, i) for i, name in enumerate(VIEWS)], style={"button_width": "70px"}
+            options=[(name, i) for i, name in enumerate(VIEWS)], style={"button_width": "90px"}
         )
         self._index = W.IntSlider(
             description="slice", layout=W.Layout(width=f"{max(width, 320)}px")
@@ -195,7 +184,7 @@ class ScribblePad:
         actions = [self._refine, undo, clear]
         if self._truth is not None:
             actions.append(self._show_truth)
-        box = W.VBox([*rows, self._canvas, W.HBox(actions), self._status, self._log])
+        box = W.VBox([*rows, self._canvas.widget, W.HBox(actions), self._status, self._log])
         box.add_class("medseg-scribble-pad")
         return box
 
@@ -217,77 +206,24 @@ class ScribblePad:
         down, right = (z for a, z in enumerate(self._zoom) if a != axis)
         return View(axis, self._index.value, (down, right))
 
-    # -- drawing -----------------------------------------------------------------------------------
-
     def _draw(self) -> None:
-        from ipycanvas import hold_canvas
+        view, (low, high) = self._view, self._vlim
+        grey = ((view.slice(self._image) - low) / max(high - low, 1e-12)).clip(0, 1)
+        outlines = [(view.slice(_object(self._labels)), CONTOUR)]
+        if self._truth is not None and self._show_truth.value:
+            outlines.insert(0, (view.slice(_object(self._truth)), TRUTH))
+        drawn = view.slice(self._strokes.map())
+        marks = {colour: np.argwhere(drawn == label) for label, colour in COLOURS.items()}
+        self._canvas.draw(view, grey, outlines, marks)
 
-        view = self._view
-        self._drawing = []
-        picture, lines, marks = self._canvas[0], self._canvas[1], self._canvas[2]
-        with hold_canvas():
-            for layer in (picture, lines, marks):
-                layer.clear()
-            low, high = self._vlim
-            grey = ((view.slice(self._image) - low) / max(high - low, 1e-12)).clip(0, 1)
-            rgba = np.full((*grey.shape, 4), 255, np.uint8)
-            rgba[..., :3] = np.rint(255 * grey)[..., None]
-            picture.save()
-            picture.image_smoothing_enabled = False  # pixels stay square
-            picture.scale(view.zoom[1], view.zoom[0])
-            picture.put_image_data(rgba, 0, 0)
-            picture.restore()
-            if self._truth is not None and self._show_truth.value:
-                self._outline(lines, view.slice(_object(self._truth)), TRUTH)
-            self._outline(lines, view.slice(_object(self._labels)), CONTOUR)
-            drawn = view.slice(self._strokes.map())
-            for label in COLOURS:
-                self._fill(np.argwhere(drawn == label), label)
-
-    def _outline(self, layer: Any, mask: np.ndarray, colour: str) -> None:
-        edges = outline(mask) * np.array(self._view.zoom)
-        if len(edges):
-            layer.stroke_style, layer.line_width, layer.line_cap = colour, 2, "round"
-            layer.stroke_line_segments(edges[..., ::-1])  # (row, column) → (x, y)
-
-    def _fill(self, pixels: np.ndarray, label: int) -> None:
-        if len(pixels):
-            down, right = self._view.zoom
-            layer = self._canvas[2]
-            layer.fill_style = COLOURS[label]
-            layer.fill_rects(pixels[:, 1] * right, pixels[:, 0] * down, right, down)
-
-    # -- strokes -----------------------------------------------------------------------------------
-
-    def _down(self, x: float, y: float) -> None:
-        shape = self._view.slice(self._image).shape
-        place = self._view.pixel(x, y)
-        # A view that is smaller than the canvas leaves a margin without image.
-        if all(-0.5 <= p < s - 0.5 for p, s in zip(place, shape, strict=True)):
-            self._drawing = [place]
-            self._fill(self._painted(self._drawing), self._brush.value)
-
-    def _move(self, x: float, y: float) -> None:
-        if self._drawing:
-            self._drawing.append(self._view.pixel(x, y))
-            self._fill(self._painted(self._drawing[-2:]), self._brush.value)
-
-    def _up(self, *place: float) -> None:
-        if self._drawing:
-            pixels = self._painted(self._drawing)
-            self._drawing = []
-            self._strokes.add(self._view.voxels(pixels), self._brush.value)
-            self._say(self._counted())
-
-    def _painted(self, points: list[tuple[float, float]]) -> np.ndarray:
-        return paint(points, self._thick.value, self._view.slice(self._image).shape)
+    def _stroke(self, pixels: np.ndarray) -> None:
+        self._strokes.add(self._view.voxels(pixels), self._brush.value)
+        self._say(self._counted())
 
     def _change(self, what: Callable[[], None]) -> None:
         what()
         self._draw()
         self._say(self._counted())
-
-    # -- refinement --------------------------------------------------------------------------------
 
     def _run(self) -> None:
         self._refine.disabled = True
@@ -305,7 +241,7 @@ class ScribblePad:
         self.history.append(row | {"seconds": time.perf_counter() - started})
         self._draw()
         self._say(f"{self._score()} Refined in {self.history[-1]['seconds']:.1f} s.")
-        self._log.value = _table(self.history)
+        self._log.value = _table(self._first, self.history)
 
     def _dice(self) -> float | None:
         if self._truth is None:
@@ -357,15 +293,15 @@ def _legend(truth: bool) -> str:
     return " &nbsp; ".join(mark.format(colour, sign, text) for sign, colour, text in entries)
 
 
-def _table(history: list[dict[str, Any]]) -> str:
-    """The rounds so far, the last one first."""
+def _table(first: float | None, history: list[dict[str, Any]]) -> str:
+    """The rounds so far, the last one first; round 0 is the segmentation given."""
+    start = {"strokes": 0, "voxels": 0, "dice": first, "seconds": None}
+    rows = ""
+    for n, h in reversed(list(enumerate([start, *history]))):
+        score = "" if h["dice"] is None else f"{h['dice']:.3f}"
+        seconds = "" if h["seconds"] is None else f"{h['seconds']:.1f}"
+        cells = (n, h["strokes"], h["voxels"], score, seconds)
+        rows += "<tr>" + "".join(f'<td style="{CELL}">{c}</td>' for c in cells) + "</tr>"
     heads = ("round", "strokes", "drawn", "Dice", "seconds")
-    cells = [
-        (n, h["strokes"], h["voxels"], "" if h["dice"] is None else f"{h['dice']:.3f}",
-         f"{h['seconds']:.1f}")
-        for n, h in enumerate(history, 1)
-    ]  # fmt: skip
-    rows = ["".join(f"<td>{c}</td>" for c in row) for row in reversed(cells)]
-    head = "".join(f"<th>{h}</th>" for h in heads)
-    body = "".join(f"<tr>{row}</tr>" for row in rows)
-    return f"<table class='medseg-rounds'><tr>{head}</tr>{body}</table>"
+    head = "".join(f'<th style="{CELL}">{h}</th>' for h in heads)
+    return f'<table style="line-height:1.4"><tr>{head}</tr>{rows}</table>'

@@ -37,7 +37,7 @@ from medseg_core.phantoms.abdomen import (
     organ_in_context_params,
     render_organ_in_context,
 )
-from medseg_core.phantoms.annotators import NONE, OBJECT, add_scribble, scribble_robot
+from medseg_core.phantoms.annotators import NONE, add_scribble, scribble_robot
 
 plotting.style()
 
@@ -113,12 +113,12 @@ plotting.show(figure)
 # the difference between object and surroundings; above 1 it also fills in the vanished edges and takes the
 # lookalikes' intensity away from the object's, until at 2 everything is plain. `touching=False` leaves a gap.
 
-# %% mystnb={"image": {"alt": "One slice of a lobe with the organ that leans on it: as drawn, without touching, with contrast 0.5 and 2, with lookalikes half-way to the background, without other organs, without noise, and brighter than its surroundings."}}
-index = 3
+# %% mystnb={"image": {"alt": "One slice of a bean with the organ that leans on it: as drawn, without touching, with contrast 0.5 and 2, with lookalikes half-way to the background, without other organs, without noise, and brighter than its surroundings."}}
+index = 24
 
 
 def render(**changes):
-    """Sample 3 of seed 0: options by their name, other entries of the parameters as they are."""
+    """Sample 24 of seed 0: options by their name, other entries of the parameters as they are."""
     options = {k: changes.pop(k) for k in ("touching", "contrast", "n_distractors") if k in changes}
     params = organ_in_context_params(0, index, **options) | changes
     return render_organ_in_context(params, gen=rng.generator(0, index, "organ_in_context.noise"))
@@ -129,7 +129,7 @@ drawn = as_drawn["params"][0]
 mask = as_drawn["mask"][0, 0]
 leaning = as_drawn["hidden"]["distractors"][0] == 1
 contact = mask & torch.from_numpy(ndimage.binary_dilation(leaning))
-z = largest_slice(contact)
+z = int((contact.sum((1, 2)) * mask.sum((1, 2))).argmax())
 variants = {
     "as drawn": as_drawn,
     "touching=False": render(touching=False),
@@ -153,6 +153,7 @@ plotting.show(
         [torch.zeros_like(label[z]), label[z]],
         names={1: "object", 2: "leans on it", 3: "other organs"},
         titles=["noise-free", "with labels"],
+        columns=2,
     )
 )
 
@@ -167,10 +168,11 @@ renderings = {c: render(contrast=c) for c in (0.5, 1.0, 1.5, 2.0)}
 def slice_at(contrast, slice):
     """One slice beside the same with the truth outlined."""
     sample = renderings[contrast]
-    image, truth = sample["image"][0, 0, slice], sample["mask"][0, 0, slice].long()
-    blank = torch.zeros_like(truth)
-    titles = ["image", "object"]
-    return plotting.overlay([image, image], [blank, truth], titles=titles, columns=2)
+    image, truth = sample["image"][0, 0, slice], sample["mask"][0, 0, slice]
+    figure = plotting.images([image, image], ["image", "object"], vlim=(0, 1), columns=2)
+    if truth.any():
+        figure.axes[1].contour(truth, [0.5], colors=plotting.PALETTE["orange"], linewidths=2)
+    return figure
 
 
 widgets.frames(
@@ -245,10 +247,10 @@ plotting.show(figure)
 # %%
 def made_up(mask, leaning):
     """A wrong segmentation, and its corrections round by round."""
-    pred = torch.roll(mask, (2, -3, 3), (0, 1, 2)) | leaning
+    pred = torch.roll(mask, (3, -5, 4), (0, 1, 2)) | leaning
     scribbles = torch.full(mask.shape, NONE)
     rounds = [(pred, scribbles, None)]
-    for k in range(8):
+    for k in range(10):
         answer = scribble_robot(pred, mask, rng.generator(0, k, "robot"))
         if answer is None:
             break
@@ -301,8 +303,8 @@ widgets.frames(
 # ## Does anything leak?
 #
 # The object's share of the crop from what carries no anatomy, within each kind, by cross-validated regression
-# (1: all of the variance explained; 0 or less: nothing). A mean intensity must tell a little, because the
-# object is brighter or darker than the rest.
+# (1: all of the variance explained; 0 or less: nothing). The mean intensity might tell something, since the
+# object is brighter or darker than the rest; background, neighbours and shading drown it.
 
 # %%
 image = many["image"][:, 0]
@@ -322,20 +324,20 @@ for name, x in leaks.items():
 
 # %% [markdown]
 # And answers that do not look at the image, or look at nothing but single voxels' intensities. *Whole crop*
-# takes everything, *the mean mask* is where most objects of the training kinds are, moved to no box.
-# *Intensities, told* knows the histograms of object and background of that very image, from the truth, and
-# takes the likelier one for each voxel: no seeds can do better by intensity alone. The last row does the
-# same on the image without noise, where only the neighbours are left to confuse it.
+# takes everything; *the mean mask* is where at least half of the training kinds' objects are. *Intensities,
+# told* is given what an intensity model has to guess from seeds, the histograms of object and background of
+# that very image, and takes for each voxel the one that makes its intensity likelier. The last row does the
+# same on the image without noise, where only the neighbours and the lost edges are left to confuse it.
 
 # %%
 bins = 32
 
 
 def by_intensity(image, mask):
-    """The likelier side of each voxel under the two true histograms of its image."""
+    """Voxels whose intensity is likelier in the object, under the true histograms of the image."""
     level = (image * (bins - 1)).round().long()
-    inside = torch.bincount(level[mask], minlength=bins)
-    outside = torch.bincount(level[~mask], minlength=bins)
+    inside = torch.bincount(level[mask], minlength=bins) / mask.sum()
+    outside = torch.bincount(level[~mask], minlength=bins) / (~mask).sum()
     return (inside > outside)[level]
 
 
@@ -361,7 +363,19 @@ for name, answer in answers.items():
 #
 # One yardstick only: a plain network without any interaction, the *CNN alone* of
 # [](../weak-and-interactive-supervision/bifseg-interactive), at the size of the chapter's lesson: 60 training
-# crops of the three training kinds, about 350 updates with the Dice loss, augmentation with inverted
-# contrast. Its targets were the deck's figures for that network: a Dice of 0.42 to 0.52 on organs never
-# seen, and clearly more on new crops of the kinds that it was trained on.
-DIFFICULTY_PLACEHOLDER
+# crops of the three training kinds, 350 updates with the Dice loss, augmentation with inverted contrast. Its
+# targets were that network's figures in the slides: a Dice of 0.42 to 0.52 on organs never seen, and 0.49 to
+# 0.87 on new images of the organs that it was trained on.
+#
+# In the first version the two unseen kinds were rounder, lay in the middle of their box and had small
+# neighbours in its corners: the network did as well on them as on its own. These changes brought it down. The
+# lobe and the bean became more hollow, so that the middle of their box is often not theirs; the neighbours
+# became larger, the one that leans on the object above all; most of them came to stand out from the tissue
+# between them in the same direction as the object does; CT got a little less contrast and a little more noise
+# than MR; and half of the neighbours in CT became lookalikes. (Still less contrast in CT was tried and taken
+# back: it hid the objects from the eye too.) On unseen kinds the network was then a little above the slides'
+# figures, on its own kinds among them and clearly better, and there the numbers were frozen. No graph cut and
+# no fine-tuned network had a say. The levels of the stored run stand in the chapter's tables.
+#
+# What the network does wrong on the unseen kinds is what it is meant to: it draws the kind of lump that it has
+# learnt, in the middle of the box, and takes in the lookalikes that fill the object's hollow.

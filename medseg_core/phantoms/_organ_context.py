@@ -51,14 +51,14 @@ class Placed:
         f = self.value(points)
         moved = [self.value(points + step * e) for e in torch.eye(3)]
         slope = torch.stack([(m - f) / step for m in moved], -1)
-        steep = slope.norm(dim=-1).clamp_min(1e-3)
+        steep = shapes.length(slope).clamp_min(1e-3)
         return f / steep, slope / steep[..., None]
 
 
 def voxel_distance(f: Tensor) -> Tensor:
     """First-order distance f/|∇f| of a function on the grid, in voxels; good near its zeros."""
-    slope = torch.stack(torch.gradient(f))
-    return f / slope.norm(dim=0).clamp_min(1e-3)
+    steep = shapes.length(torch.stack(torch.gradient(f), -1))
+    return f / steep.clamp_min(1e-3)
 
 
 def crop_distance(mask: Tensor) -> Tensor:
@@ -100,7 +100,7 @@ def draw_apart(draw: Draw, placed: Placed, others: list[Tensor], *, inside: bool
     points = reach * (2 * torch.rand((25, 3), generator=draw.gen) - 1)
     room, _ = placed.distance(points)
     for other in others:
-        room = torch.minimum(room, 0.5 * (points - other).norm(dim=1))
+        room = torch.minimum(room, 0.5 * shapes.length(points - other))
     centre = points[int(room.argmax())]
     others.append(centre)
     r = draw.uniform(0.25, 0.55)

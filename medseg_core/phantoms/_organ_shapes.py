@@ -69,7 +69,7 @@ def _body(points: Tensor, part: dict) -> Tensor:
     """
     centre, axes = torch.tensor(part["centre"]), torch.tensor(part["axes"])
     y = (points - centre) @ torch.tensor(part["rotation"]).T / axes
-    r = y.norm(dim=-1)
+    r = length(y)
     radius = torch.ones_like(r)
     if part["waves"]:
         unit = y / r.clamp_min(1e-6)[..., None]
@@ -81,6 +81,12 @@ def _body(points: Tensor, part: dict) -> Tensor:
         side = (y[..., 1] > 0) * y[..., 1] / r.clamp_min(1e-6)
         radius = radius - depth * side * torch.exp(-0.5 * (y[..., 0] / width).square())
     return (r - radius) * min(part["axes"])
+
+
+def length(v: Tensor) -> Tensor:
+    """Norm ``(...)`` of ``v (...,3)``; faster than a reduction over so short an axis."""
+    x, y, z = v.unbind(-1)
+    return (x * x + y * y + z * z).sqrt()
 
 
 def legendre(degree: int, x: Tensor) -> Tensor:
@@ -100,7 +106,7 @@ def _tube(points: Tensor, part: dict) -> Tensor:
     for k in range(len(radii) - 1):
         step = vertices[k + 1] - vertices[k]
         t = ((points - vertices[k]) @ step / (step @ step)).clamp(0, 1)
-        d = (points - vertices[k] - t[..., None] * step).norm(dim=-1)
+        d = length(points - vertices[k] - t[..., None] * step)
         best = torch.minimum(best, d - radii[k] - t * (radii[k + 1] - radii[k]))
     return best
 

@@ -1,4 +1,4 @@
-"""The heart of `ultrasound_bmode`: what is drawn, where its tissues lie, how loud they echo.
+"""The heart of `ultrasound_bmode`: what is drawn of it, and where its parts lie.
 
 Places are (row, column from the image's middle) in pixels at size 96. In the heart's own frame u
 runs from the ventricle's centre to its base and v to the right of it; φ is the angle of the
@@ -13,8 +13,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-
-from medseg_core.physics.shapes import coverage
 
 ARC_DEG = (15.0, 50.0)  # of one drop-out
 TOP, BOTTOM = 14.0, 80.0  # rows between which the ventricle lies
@@ -42,14 +40,12 @@ def draw_heart(gen: torch.Generator) -> dict:
     while True:  # about every third fits
         axes = (uniform(20, 32), uniform(10, 18))
         tilt = math.radians(uniform(-25, 25))
-        centre = (uniform(38, 56), uniform(-12, 12))
+        centre = (uniform(39, 55), uniform(-8, 8))
         params = {
             "centre": centre,
             "axes": axes,  # semi-axes, along and across
             "tilt": tilt,  # positive: the base lies to the right of the apex
-            "outline": [
-                (k, uniform(0, 0.16 / k), uniform(0, 2 * math.pi)) for k in range(2, 6)
-            ],
+            "outline": [(k, uniform(0, 0.16 / k), uniform(0, 2 * math.pi)) for k in range(2, 6)],
             "base": uniform(0.65, 0.85) * axes[0],  # u of the valve's hinges
             "valve_bow": uniform(-3, 3),  # positive: towards the atrium
         }
@@ -59,8 +55,8 @@ def draw_heart(gen: torch.Generator) -> dict:
     across = hinge * uniform(1.1, 1.6)
     along = across * uniform(0.85, 1.3)
     wall = uniform(-26, -20)
-    cavity = wall - uniform(16, 24)
-    shown = uniform(0.2, 0.6)  # share of the leaflet that is missing
+    cavity = wall - uniform(18, 24)
+    missing = uniform(0.2, 0.6)  # share of the leaflet
     n_gaps = 1 + (uniform(0, 1) < 0.4)
     side = 1 if uniform(0, 1) < 0.65 else -1
     params |= {
@@ -72,26 +68,28 @@ def draw_heart(gen: torch.Generator) -> dict:
         "apex_share": uniform(0.6, 0.9),  # thickness of the wall at the apex
         "leaflet_px": uniform(1, 2),
         "leaflet_gaps": spread(
-            [uniform(-0.6, 0.6) for _ in range(n_gaps)], [2 * shown / n_gaps] * n_gaps, -1, 1, 0.1
+            [uniform(-0.6, 0.6) for _ in range(n_gaps)], [2 * missing / n_gaps] * n_gaps, -1, 1, 0.1
         ),
         "papillary": [
-            (sign * math.radians(uniform(70, 125)), uniform(0.72, 0.85), uniform(1.8, 3.2))
+            (sign * math.radians(uniform(70, 125)), uniform(0.72, 0.85), uniform(1.6, 2.8))
             for sign in (side, -side)
         ][: 1 + (uniform(0, 1) < 0.35)],
         "cavity_db": cavity,
         "wall_db": wall,
-        "tissue_db": wall + uniform(-7, -1),
+        "tissue_db": wall + uniform(-5, 0),
+        "fade_db": uniform(3, 10),  # fainter 20 px away from the heart
         "papillary_db": wall - uniform(0, 3),
         "leaflet_db": wall + uniform(3, 8),
         "pericardium_db": wall + uniform(5, 10),
         "pericardium_phi": side * math.radians(uniform(40, 110)),  # where it is brightest
         "specular_db": uniform(1.5, 4),  # louder across the beam, fainter along it
-        "patch_db": uniform(2, 4),  # σ of the tissue's slow changes
-        "swirl_db": 1.5,  # of the blood's
+        "patch_db": uniform(1.5, 3),  # σ of the tissue's slow changes
+        "fine_db": 1.5,  # σ of its finer ones
+        "swirl_db": 1.0,  # σ of the blood's slow changes
         # A round dark lumen beside the heart: φ, gap and radius.
-        "vessels": [
-            (-side * math.radians(uniform(40, 120)), uniform(2, 6), uniform(4, 7))
-        ][: int(uniform(0, 1) < 0.6)],
+        "vessels": [(-side * math.radians(uniform(40, 120)), uniform(2, 6), uniform(4, 7))][
+            : int(uniform(0, 1) < 0.6)
+        ],
     }
     return params
 
@@ -157,9 +155,9 @@ def draw_dropouts(params: dict, share: float, gen: torch.Generator) -> list[tupl
 def spread(
     centres: Sequence[float], lengths: Sequence[float], lo: float, hi: float, gap: float
 ) -> list[tuple[float, float]]:
-    """Intervals of the given lengths in [lo, hi], ``gap`` apart, as near the centres as a push goes.
+    """Intervals of the given lengths in [lo, hi], ``gap`` apart or more, near their centres.
 
-    Lengths follow their centres, in order.
+    Those that overlap push each other on; the order of the centres is kept.
     """
     pairs = sorted(zip(centres, lengths, strict=True))
     first, least = [], lo
@@ -216,70 +214,3 @@ def regions(params: dict, row: Tensor, column: Tensor) -> Tensor:
 def wall_thickness(params: dict, phi: Tensor) -> Tensor:
     thin = ((-torch.cos(phi)) ** 3).clamp_min(0)  # towards the apex
     return params["wall_px"] * (1 - (1 - params["apex_share"]) * thin)
-
-
-def shown_wall(params: dict, phi: Tensor) -> Tensor:
-    """1 where the wall echoes, 0 in a drop-out, with edges of 4°."""
-    turn = torch.remainder(phi, 2 * math.pi)
-    shown = torch.ones_like(phi)
-    for lo, hi in params["dropouts"]:
-        outside = (turn - (lo + hi) / 2).abs() - (hi - lo) / 2
-        shown = shown * (1 - coverage(outside, width=math.radians(4)))
-    return shown
-
-
-def echoes(params: dict, row: Tensor, column: Tensor, angle: Tensor, texture: dict) -> Tensor:
-    """Echo in dB at the points of beams, painted from the background to the front."""
-    at = locate(params, row, column)
-    cavity = params["cavity_db"] + params["swirl_db"] * texture["coarse"]
-    patchy = params["patch_db"] * texture["coarse"] + 1.5 * texture["fine"]
-    thick = wall_thickness(params, at.phi)
-    # A wall across the beam sends the echo back, one along it sends it away.
-    cosine = at.normal_row * torch.cos(angle) + at.normal_column * torch.sin(angle)
-    wall = params["wall_db"] + params["specular_db"] * (2 * cosine**2 - 1) + patchy / 2
-    shown = shown_wall(params, at.phi)
-
-    level = params["tissue_db"] + patchy
-    for place, half_width, begin in params["ribs"]:
-        beside = (angle - place * params["half_angle"]).abs() - half_width
-        reach = torch.hypot(row - params["apex"][0], column - params["apex"][1])
-        dark = coverage(beside, width=math.radians(3)) * coverage(begin - reach, width=4)
-        level = level + dark * (cavity - level)
-    for phi, gap, radius in params["vessels"]:
-        u, v = outline(params, torch.tensor(phi))
-        n_row, n_column = from_heart(params, u, v)
-        out_row, out_column = n_row - params["centre"][0], n_column - params["centre"][1]
-        reach = torch.hypot(out_row, out_column)
-        grow = 1 + (params["wall_px"] + gap + radius) / reach
-        sd = (
-            torch.hypot(
-                row - params["centre"][0] - grow * out_row,
-                column - params["centre"][1] - grow * out_column,
-            )
-            - radius
-        )
-        level = level + coverage(sd) * (cavity - level)
-
-    above = coverage(at.valve - 2, width=2)
-    below = coverage(-at.valve)
-    bright = (0.5 + 0.5 * torch.cos(at.phi - params["pericardium_phi"])) ** 2
-    line = coverage((at.ventricle - thick - 1).abs() - 0.8) * bright * shown * above
-    level = level + line * (params["pericardium_db"] - level)
-    atrial_wall = coverage(at.atrium - 2.5) * below
-    level = level + atrial_wall * (wall - 1 - level)
-    in_wall = coverage(at.ventricle - thick) * above
-    level = level + in_wall * (cavity + shown * (wall - cavity) - level)
-    level = level + coverage(at.atrium) * below * (cavity - level)
-    inside = coverage(at.ventricle) * coverage(at.valve)
-    level = level + inside * (cavity - level)
-    for phi, share, radius in params["papillary"]:
-        u, v = outline(params, torch.tensor(phi), share)
-        p_row, p_column = from_heart(params, u, v)
-        muscle = coverage(torch.hypot(row - p_row, column - p_column) - radius) * inside
-        level = level + muscle * (params["papillary_db"] - level)
-    leaflet = coverage(at.valve.abs() - params["leaflet_px"] / 2)
-    leaflet = leaflet * coverage(at.along_valve.abs() - 1, width=0.1)
-    for lo, hi in params["leaflet_gaps"]:
-        missing = (at.along_valve - (lo + hi) / 2).abs() - (hi - lo) / 2
-        leaflet = leaflet * (1 - coverage(missing, width=0.15))
-    return level + leaflet * (params["leaflet_db"] - level)

@@ -26,8 +26,9 @@ KINDS = shapes.KINDS
 MODALITY = ("mr", "mr", "mr", "ct", "ct")
 POLARITY = (1, 1, 1, -1, -1)  # object brighter or darker than its surroundings
 GRAIN_PX = (2.0, 1.2, 0.8, 1.0, 1.5)  # of the object's texture, voxels at 40
-CONTRAST = {"mr": (0.2, 0.28), "ct": (0.1, 0.16)}
-NOISE = {"mr": 0.05, "ct": 0.07}
+CONTRAST = {"mr": (0.2, 0.28), "ct": (0.13, 0.2)}
+NOISE = {"mr": 0.05, "ct": 0.06}
+ALIKE = {"mr": 0.2, "ct": 0.5}  # share of the neighbours that look like the object
 FIELD_MM = 60.0  # the crop's side
 MARGIN = 0.15  # of the box's side, at most, on each side
 
@@ -40,7 +41,7 @@ def organ_in_context(
     start: int = 0,
     kind: int | Sequence[int] = (0, 1, 2, 3, 4),
     contrast: float = 1.0,
-    n_distractors: tuple[int, int] = (6, 10),
+    n_distractors: int | tuple[int, int] = (6, 10),
     touching: bool = True,
 ) -> dict:
     """Phantom of box crops around one organ, samples start … start + n − 1 of ``seed``.
@@ -58,7 +59,7 @@ def organ_in_context(
         contrast: in [0, 2]; scales the contrast between object and surroundings. Above 1 it also
             fills in the vanished edges and draws apart the intensities of object and neighbours;
             at 2 every edge shows.
-        n_distractors: least and greatest number of other organs.
+        n_distractors: least and greatest number of other organs; one number is both.
         touching: the first of them leans on the object; otherwise a gap is left.
 
     Returns:
@@ -96,7 +97,7 @@ def organ_in_context_params(
     size: int | Sequence[int] = 40,
     kind: int | Sequence[int] = (0, 1, 2, 3, 4),
     contrast: float = 1.0,
-    n_distractors: tuple[int, int] = (6, 10),
+    n_distractors: int | tuple[int, int] = (6, 10),
     touching: bool = True,
 ) -> dict:
     """Everything that is drawn for sample ``index``; change an entry and render again.
@@ -114,11 +115,9 @@ def organ_in_context_params(
         raise ValueError("kind must be 0 … 4 or several of them, got none")
     for k in kinds:
         checks.choice(k, "kind", range(len(KINDS)))
-    least, most = n_distractors
-    if not 0 <= least <= most <= 30:
-        raise ValueError(
-            f"n_distractors must be (lo, hi), 0 <= lo <= hi <= 30: got {n_distractors}"
-        )
+    limits = (n_distractors,) * 2 if isinstance(n_distractors, int) else tuple(n_distractors)
+    if len(limits) != 2 or not 0 <= limits[0] <= limits[1] <= 30:
+        raise ValueError(f"n_distractors must be (lo, hi), 0 ≤ lo ≤ hi ≤ 30, got {n_distractors}")
 
     k = kinds[index % len(kinds)]
     draw = Draw(rng.generator(seed, index, "organ_in_context.anatomy"))
@@ -150,8 +149,7 @@ def organ_in_context_params(
         "bias": 0.2,
         "blur_px": 0.7,
     }
-    count = draw.integer(least, most)
-    params["distractors"] = _draw_distractors(draw, placed, count, POLARITY[k])
+    params["distractors"] = _draw_distractors(draw, placed, draw.integer(*limits), k)
     params["vessels"] = [
         {"part": context.draw_vessel(draw, 1.0, u(0.035, 0.07)), "contrast": u(0.12, 0.25)}
         for _ in range(draw.integer(2, 4))
@@ -161,7 +159,7 @@ def organ_in_context_params(
     return params
 
 
-def _draw_distractors(draw: Draw, placed: context.Placed, count: int, polarity: int) -> list[dict]:
+def _draw_distractors(draw: Draw, placed: context.Placed, count: int, kind: int) -> list[dict]:
     """The touching lookalike, another one, and others; ``level`` None means the object's mean,
     otherwise it is the difference from the background."""
     found, centres = [], []
@@ -172,8 +170,9 @@ def _draw_distractors(draw: Draw, placed: context.Placed, count: int, polarity: 
         else:
             part = context.draw_apart(draw, placed, centres, inside=i == 1)
         # Most organs stand out from the tissue between them in the same direction.
-        level = draw.uniform(0.08, 0.25) * (polarity if draw.uniform(0, 1) < 0.75 else -polarity)
-        alike = i < 2 or draw.uniform(0, 1) < 0.2
+        level = draw.uniform(0.08, 0.25) * POLARITY[kind]
+        level = level if draw.uniform(0, 1) < 0.75 else -level
+        alike = draw.uniform(0, 1) < ALIKE[MODALITY[kind]] or i < 2
         found.append({"part": part, "level": None if alike else level})
     return found
 

@@ -15,14 +15,15 @@ import torch
 from torch import Tensor
 
 from medseg_core import checks, rng
-from medseg_core.phantoms import _ultrasound_anatomy as anatomy
+from medseg_core.phantoms._ultrasound_anatomy import draw_dropouts, draw_heart, regions
+from medseg_core.phantoms._ultrasound_echoes import echoes
 from medseg_core.physics.acoustics import log_compress, scan_convert, speckle_envelope
 from medseg_core.physics.deform import identity_grid
 from medseg_core.physics.noise import gaussian_field, rician
 from medseg_core.stacking import stack
 
 VENTRICLE, WALL, ATRIUM = 1, 2, 3  # of hidden["label"]
-UNIT_MM = 1.6  # a pixel at size 96
+FIELD_MM = 153.6  # height of the image: a pixel at size 96 is 1.6 mm
 N_RADII, N_BEAMS = 192, 144  # of the polar image, whatever the size
 
 
@@ -42,7 +43,8 @@ def ultrasound_bmode(
         size: ``(H, W)``, at least 32; one number gives both. The field of view is that of the
             height, so that a wider image shows more of a wide sector.
         seed: ≥ 0; sample i depends on (seed, i) alone, never on n or start.
-        dropout: share in [0, 1] of the ventricle's wall that gives no more echo than blood.
+        dropout: share in [0, 1] of the angle of the ventricle's wall, from hinge to hinge of the
+            valve, whose inner border echoes no more than blood.
         speckle: share in [0, 1] of diffuse echo: 0 no speckle, 1 fully developed (Rayleigh).
 
     Returns:
@@ -85,9 +87,9 @@ def ultrasound_bmode_params(
     checks.between(dropout, "dropout", 0, 1)
     checks.between(speckle, "speckle", 0, 1)
     params = {"size": (height, width), "patient": index}
-    params |= anatomy.draw_heart(rng.generator(seed, index, "ultrasound_bmode.heart"))
+    params |= draw_heart(rng.generator(seed, index, "ultrasound_bmode.heart"))
     gen = rng.generator(seed, index, "ultrasound_bmode.dropout")
-    params["dropouts"] = anatomy.draw_dropouts(params, dropout, gen)
+    params["dropouts"] = draw_dropouts(params, dropout, gen)
     params |= _draw_scanner(rng.generator(seed, index, "ultrasound_bmode.scanner"))
     return params | {"speckle": float(speckle)}
 
@@ -106,16 +108,19 @@ def _draw_scanner(gen: torch.Generator) -> dict:
         "gain_db": uniform(-4, 4),
         "tgc": uniform(-0.2, 0.2),  # amplitude 1 − tgc at the probe, 1 + tgc at full depth
         "attenuation_db": uniform(0, 5),  # what the scanner's correction leaves
-        "haze_db": uniform(-26, -16),  # reverberation at the probe
+        "haze_db": uniform(-30, -20),  # reverberation at the probe
         "haze_px": uniform(5, 10),  # it falls to 1/e
         "floor_db": -56.0,  # the receiver's noise
         "axial_px": 1.5,  # width of the point spread at half its height
         "lateral_px": (2.0, 4.0),  # at the probe, at full depth
-        # Angles as shares of the half angle, so that they lie in the sector.
+        # A rib's shadow near one edge of the sector: place as a share of the half angle, half its
+        # width, and the distance at which it begins.
         "ribs": [
-            (side * uniform(0.75, 1.0), math.radians(uniform(3, 6)), uniform(8, 30))
-            for side in (-1, 1)
-            if uniform(0, 1) < 0.6
+            (
+                (1 if uniform(0, 1) < 0.5 else -1) * uniform(0.75, 1.0),
+                math.radians(uniform(3, 6)),
+                uniform(8, 30),
+            )
         ],
     }
 
@@ -136,7 +141,7 @@ def render_ultrasound_bmode(params: dict, *, gen: torch.Generator) -> dict:
     texture = {
         name: _texture(sigma, params, gen) for name, sigma in (("coarse", 8.0), ("fine", 2.5))
     }
-    level = anatomy.echoes(params, row, column, a, texture)
+    level = echoes(params, row, column, a, texture)
     depth = r / params["depth"]
     gain = 10 ** ((params["gain_db"] - params["attenuation_db"] * depth) / 20)
     haze = 10 ** (params["haze_db"] / 20) * torch.exp(-(r - 3.0) / params["haze_px"])
@@ -165,7 +170,7 @@ def render_ultrasound_bmode(params: dict, *, gen: torch.Generator) -> dict:
         return scan_convert(x, radii, angles, (height, width), 1 / scale, apex=apex)
 
     pixel = identity_grid((height, width))
-    label = anatomy.regions(
+    label = regions(
         params, (pixel[..., 0] + 0.5) / scale - 0.5, (pixel[..., 1] - (width - 1) / 2) / scale
     )
     sector = converted(torch.ones_like(polar)) > 0.5
@@ -174,7 +179,7 @@ def render_ultrasound_bmode(params: dict, *, gen: torch.Generator) -> dict:
         "image": converted(polar),
         "mask": (label == VENTRICLE)[:, None],
         "sector": sector,
-        "spacing": (UNIT_MM / scale, UNIT_MM / scale),
+        "spacing": (FIELD_MM / height, FIELD_MM / height),
         "group": torch.tensor([params["patient"]]),
         "params": [params],
         "hidden": {

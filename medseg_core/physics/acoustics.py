@@ -132,11 +132,14 @@ def speckle_envelope(
         echo: ``(N,1,R,A)`` polar, amplitudes ≥ 0.
         gen: generator of g; must live on the device of ``echo``.
         axial_px: σ of h along the beam, in rows.
-        lateral_px: σ of h across the beams, in columns: one number, or ``(R,)``, one per row. A beam
-            that spreads more slowly than the sector gets narrower in columns with depth.
+        lateral_px: σ of h across the beams, in columns: one number, or ``(R,)``, one per row
+            (a beam that spreads more slowly than the sector covers fewer columns with depth).
         share: s in [0, 1].
 
-    Cost O(R·A²) time and memory.
+    Beyond the first and last row and beam the tissue goes on as it is there.
+
+    Raises:
+        ValueError: a negative echo or width, a share outside [0, 1].
 
     Source: Wagner et al., Statistics of speckle in ultrasound B-scans, 1983.
     """
@@ -144,27 +147,34 @@ def speckle_envelope(
     checks.between(echo, "echo", 0, None)
     checks.between(share, "share", 0, 1)
     checks.between(axial_px, "axial_px", 0, None)
-    kind = {"device": echo.device, "dtype": echo.dtype}
     n_radii, n_beams = echo.shape[2:]
-    lateral = torch.as_tensor(lateral_px, **kind).expand(n_radii)
+    lateral = torch.as_tensor(lateral_px, device=echo.device, dtype=echo.dtype).expand(n_radii)
     checks.between(lateral, "lateral_px", 0, None)
-    along = _point_spread(n_radii, torch.as_tensor(axial_px, **kind))  # (R,R)
-    across = _point_spread(n_beams, lateral[:, None, None])  # (R,A,A)
+    more_rows, more_beams = math.ceil(4 * axial_px), math.ceil(4 * float(lateral.max()))
 
-    def seen(x: Tensor, power: int) -> Tensor:
-        """x through the point spread, whose weights have a p-norm of 1 at every sample."""
-        a, b = (w / w.norm(power, -1, keepdim=True) for w in (along, across))
-        return torch.einsum("ij,ncjl->ncil", a, torch.einsum("rjk,ncrk->ncrj", b, x))
+    def go_on(x: Tensor, axis: int, more: int) -> Tensor:
+        index = torch.arange(-more, x.shape[axis] + more, device=x.device)
+        return x.index_select(axis, index.clamp(0, x.shape[axis] - 1))
 
-    regular = math.sqrt(1 - share) * seen(echo, 1)
+    wide = go_on(go_on(echo, 2, more_rows), 3, more_beams)
+    along = _transfer(wide.shape[2], torch.as_tensor(axial_px).to(lateral))[:, None]  # (R',1)
+    across = _transfer(wide.shape[3], go_on(lateral[:, None], 0, more_rows))  # (R',A')
+
+    def seen(x: Tensor, gain: Tensor | float) -> Tensor:
+        """x through the point spread: first across the beams, then along them."""
+        x = torch.fft.ifft(torch.fft.fft(x) * across) * gain
+        x = torch.fft.ifft(torch.fft.fft(x, dim=2) * along, dim=2)
+        return x[:, :, more_rows : more_rows + n_radii, more_beams : more_beams + n_beams]
+
+    regular = seen(wide, math.sqrt(1 - share)).real.clamp_min(0)
     if share == 0:
         return regular
-    noise = [torch.randn(echo.shape, generator=gen, **kind) for _ in ("real", "imaginary")]
-    real, imaginary = (math.sqrt(share / 2) * seen(echo * g, 2) for g in noise)
-    return torch.hypot(regular + real, imaginary)
+    g = torch.randn((*wide.shape, 2), generator=gen, device=echo.device, dtype=echo.dtype)
+    power = across.square().mean(-1, keepdim=True) * along.square().mean()  # that is left of g's
+    return (regular + seen(wide * torch.view_as_complex(g), (share / 2 / power).sqrt())).abs()
 
 
-def _point_spread(n: int, sigma: Tensor) -> Tensor:
-    """Gaussian weights of n samples on n samples, the identity for σ = 0."""
-    line = torch.arange(n, dtype=sigma.dtype, device=sigma.device)
-    return torch.exp(-0.5 * ((line[:, None] - line) / sigma.clamp_min(1e-3)) ** 2)
+def _transfer(n: int, sigma: Tensor) -> Tensor:
+    """exp(−2π²σ²f²) at the n frequencies of a line: a Gaussian kernel of weight 1."""
+    f = torch.fft.fftfreq(n, device=sigma.device, dtype=sigma.dtype)
+    return torch.exp(-2 * (math.pi * sigma * f) ** 2)

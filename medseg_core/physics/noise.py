@@ -79,6 +79,32 @@ def gaussian_field(
     return field[tuple(slice(0, n) for n in shape)].contiguous()
 
 
+def ramp_field(shape: Sequence[int], gen: torch.Generator, *, cutoff: float = 0.3) -> Tensor:
+    """CT noise of variance 1: its power rises with the frequency, P(f) ∝ |f|·exp(−(f/f_c)²).
+
+    Filtered back-projection of white noise in the projections leaves |f|·W², W its smoothing
+    window (Riederer, Pelc and Chesler, The noise power spectrum in computed X-ray tomography,
+    1978), so that neighbouring pixels are correlated, but no slow variation is left.
+
+    Args:
+        shape: size of the field, 2 or 3 axes; drawn on a larger grid, as in `gaussian_field`.
+        gen: generator of the white noise; the field lives on its device.
+        cutoff: f_c of the window, cycles per pixel, > 0.
+
+    Returns:
+        float32 tensor of ``shape``.
+    """
+    if not cutoff > 0:
+        raise ValueError(f"cutoff must be > 0 cycles per pixel, got {cutoff}")
+    padded = [n + 16 for n in shape]
+    lines = [torch.fft.fftfreq(n, device=gen.device) for n in padded]
+    f = torch.stack(torch.meshgrid(*lines, indexing="ij")).norm(dim=0)
+    transfer = (f * torch.exp(-((f / cutoff) ** 2))).sqrt()
+    white = torch.randn(padded, generator=gen, device=gen.device)
+    field = torch.fft.ifftn(torch.fft.fftn(white) * transfer).real / transfer.square().mean().sqrt()
+    return field[tuple(slice(0, n) for n in shape)].contiguous()
+
+
 def bias_field(
     shape: Sequence[int], gen: torch.Generator, strength: float = 0.2, order: int = 3
 ) -> Tensor:

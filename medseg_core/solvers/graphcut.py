@@ -37,7 +37,7 @@ def contrast_weights(
     constant: float = 0.0,
     spacing: Sequence[float] | None = None,
 ) -> Tensor:
-    """Price of a boundary between neighbours, low where the image changes: ``(N,O,*S)``.
+    """Price of a boundary between neighbours p and p + o, low where the image changes.
 
         w(p, p+o) = (constant + lam · exp(−‖I_p − I_{p+o}‖² / 2σ²)) / distance(o)
 
@@ -50,14 +50,21 @@ def contrast_weights(
         spacing: millimetres per pixel in axis order, for the distance; None: pixels.
 
     Returns:
-        weights of the image's dtype and device; 0 where p + o lies outside. Differentiable.
+        ``(N,O,*S)`` in the image's dtype, 0 where p + o lies outside. Differentiable.
+
+    Raises:
+        ValueError: NaN or infinity, λ or constant < 0, σ ≤ 0, a spacing ≤ 0, an unknown
+            neighbourhood or one that does not go with the image's axes.
+        TypeError: if `image` is no floating-point tensor.
     """
     steps = OFFSETS[checks.choice(connectivity, "connectivity", OFFSETS)]
     size = checks.shape(image, "image", "N C *S")["S"]
     check_size(size, "image", connectivity)
+    if not image.is_floating_point():
+        raise TypeError(f"image must be a floating-point tensor, got {image.dtype}")
     checks.finite(image, "image")
-    checks.between(lam, "lam", 0, None)
-    checks.between(constant, "constant", 0, None)
+    checks.between(checks.finite(lam, "lam"), "lam", 0, None)
+    checks.between(checks.finite(constant, "constant"), "constant", 0, None)
     if not 0 < sigma < math.inf:
         raise ValueError(f"sigma must be positive and finite, got {sigma}")
     spacing = (1.0,) * len(size) if spacing is None else tuple(float(s) for s in spacing)
@@ -75,6 +82,9 @@ def contrast_weights(
 def binary_mrf_map(unary: Tensor, pairwise: Tensor, connectivity: int = 4) -> tuple[Tensor, Tensor]:
     """Global minimiser of the module's energy. Ties: background (label 0).
 
+    Images are cut one after the other on the CPU (Boykov and Kolmogorov 2004): in practice the
+    time grows little faster than the number of pairs. To cut one grid repeatedly, keep a `GridCut`.
+
     Args:
         unary: ``(N,2,*S)``, cost of label 0 and of label 1, of any sign. +inf forbids a label,
             −inf demands it (and costs nothing).
@@ -82,7 +92,7 @@ def binary_mrf_map(unary: Tensor, pairwise: Tensor, connectivity: int = 4) -> tu
         connectivity: 4 or 8 in the plane, 6 or 26 in space.
 
     Returns:
-        labels ``(N,*S)`` int64 and energy ``(N,)`` float64, on the device of `unary`.
+        labels ``(N,*S)`` int64 and energy ``(N,)`` float64, on the device of `unary`. No gradient.
 
     Raises:
         ValueError: a negative weight, NaN (with its place), both labels of a pixel forbidden, an

@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import math
 import operator
+import sys
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,6 +39,13 @@ OFFSETS = {
 }
 
 
+# The graph of the last grid that was given up. The system hands out memory page by page, which for
+# a large graph takes as long as the cut; so the next grid moves into the old one's memory if that
+# is large enough.
+_idle: list[tuple[tuple[int, int], Any]] = []
+_LARGEST_IDLE = 4_000_000  # pairs, 64 bytes each
+
+
 class GridCut:
     """Exact cuts of one image's grid, whose memory and flow are kept from cut to cut.
 
@@ -54,19 +63,20 @@ class GridCut:
     """
 
     def __init__(self, size: Sequence[int], connectivity: int) -> None:
-        from maxflow import GraphFloat
-
         self.size = tuple(operator.index(n) for n in size)
         self.connectivity = connectivity
         check_size(self.size, "size", connectivity)
         checks.between(min(self.size), "the shortest side in size", 1, None)
         self._pairs = [pair_slices(offset) for offset in OFFSETS[connectivity]]
         self._pixel = np.arange(math.prod(self.size)).reshape(self.size)
-        # Told how much is to come, the graph never moves in memory: a third of the time to build.
         n_pairs = sum(self._pixel[here].size for here, _ in self._pairs)
-        self._graph = GraphFloat(self._pixel.size, n_pairs)
+        self._room, self._graph = _empty_graph(self._pixel.size, n_pairs)
         self._weights: list[np.ndarray] = []  # per offset: of the pairs inside the grid
         self._ties: np.ndarray | None = None  # those that the flow belongs to
+
+    def __del__(self, idle: list = _idle, largest: int = _LARGEST_IDLE) -> None:
+        if hasattr(self, "_graph") and self._room[1] <= largest:
+            idle[:] = [(self._room, self._graph)]
 
     def cut(self, unary: Array, pairwise: Array | None = None) -> tuple[Tensor, float]:
         """The global minimiser. Ties: label 0, so that the fewest pixels get label 1.
@@ -99,6 +109,13 @@ class GridCut:
             energy += weight[one[here] != one[there]].sum()
         return labels.to(unary.device) if isinstance(unary, Tensor) else labels, float(energy)
 
+    def holds(self, pairwise: Array) -> bool:
+        """Whether these are the weights of the last cut, so that the next one needs none."""
+        parts = zip(as_array(pairwise, "pairwise"), self._weights, self._pairs, strict=False)
+        return bool(self._weights) and all(
+            np.array_equal(w[here], old) for w, old, (here, _) in parts
+        )
+
     def _build(self, pairwise: np.ndarray) -> None:
         """The graph without its ties to the terminals."""
         checks.shape(pairwise, "pairwise", "O *S", O=len(self._pairs), S=self.size)
@@ -118,7 +135,7 @@ class GridCut:
         self._weights, self._ties = weights, None
         # A preference above the sum of all of a pixel's weights decides the pixel, so that larger
         # ones, infinity too, may be cut off there. That keeps the numbers in the flow small.
-        self._enough = 4 * largest + np.finfo(np.float64).tiny
+        self._enough = 4 * largest + sys.float_info.min
 
     def _tie(self, ties: np.ndarray) -> None:
         """Bring the ties to the terminals to `ties` ``(*S)``, and the flow to its maximum."""
@@ -135,6 +152,19 @@ class GridCut:
             if few:
                 graph.mark_grid_nodes(moved)
             graph.maxflow(reuse_trees=few)
+
+
+def _empty_graph(n_nodes: int, n_pairs: int) -> tuple[tuple[int, int], Any]:
+    """A graph with room for all that is to come, which so need not move in memory as it grows."""
+    from maxflow import GraphFloat
+
+    try:
+        room, graph = _idle.pop()
+    except IndexError:
+        room, graph = (0, 0), None
+    if n_nodes > room[0] or n_pairs > room[1]:
+        room, graph = (n_nodes, n_pairs), GraphFloat(n_nodes, n_pairs)
+    return room, graph
 
 
 def check_size(size: Sequence[int], name: str, connectivity: int) -> None:
@@ -168,8 +198,9 @@ def as_array(x: Array, name: str) -> np.ndarray:
 def _finite_costs(unary: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
     """Checked costs in which only forbidden labels are infinite."""
     checks.shape(unary, "unary", "2 *S", S=size)
-    if math.isfinite(unary.sum()):
-        return unary
+    with np.errstate(invalid="ignore", over="ignore"):
+        if math.isfinite(unary.sum()):
+            return unary
     checks.finite(np.where(np.isinf(unary), 0, unary), "unary")
     demanded = np.isneginf(unary)
     unary = np.where(demanded[::-1], np.inf, np.where(demanded, 0, unary))

@@ -50,7 +50,8 @@ def crf_graphcut(
         scribbles: ``(N,*S)``, hard constraints; None: no scribbles.
         spacing: millimetres per pixel in axis order, for r; None: r in pixels.
         connectivity: neighbours: 4 or 8 in the plane, 6 or 26 in space; None: 8 or 6.
-        grid: a `GridCut` of the image's size that is kept between calls, for N = 1.
+        grid: a `GridCut` of the image's size, kept between calls for N = 1: as long as image, λ, σ
+            and spacing stay the same, each cut starts from the flow of the one before.
 
     Returns:
         ``(N,*S)`` int64: 1 object, 0 background.
@@ -73,7 +74,7 @@ def crf_graphcut(
             f"grid of {grid.size}, connectivity {grid.connectivity}, does not fit "
             f"image {tuple(image.shape)}, connectivity {connectivity}"
         )
-    return grid.cut(unary[0], weights[0])[0][None]
+    return grid.cut(unary[0], None if grid.holds(weights[0]) else weights[0])[0][None]
 
 
 def crf_unary(prob: Tensor, scribbles: Tensor | None = None) -> Tensor:
@@ -114,7 +115,9 @@ def uncertainty_weights(
         image: ``(N,1,*S)``, normalised to [0,1], for G.
         scribbles: ``(N,*S)``; None: no scribbles, so that t₀ < P < t₁ alone decides.
         t0, t1: the open interval of doubt, 0 ≤ t₀ ≤ t₁ ≤ 1; t₀ = t₁: none.
-        eps: ε ≥ 0, in the image's intensities.
+        eps: ε ≥ 0, in the image's intensities. Choose it below the contrast of the object's edge:
+            a larger one reaches all over the image from one scribble, all pixels of the other
+            label count 0, and the network unlearns it.
         omega: ω ≥ 0.
         spacing: as in `geodesic_distance`.
         distance: what `scribble_distance` returned for this image and these scribbles, to spare

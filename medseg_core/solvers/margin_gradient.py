@@ -180,7 +180,7 @@ def _sensitivity(fit: Fit, outer: np.ndarray) -> np.ndarray:
             continue
         wrong = (fit.labels(n) != truth).reshape(len(of_image), -1)  # (K_n,P)
         bits = np.ascontiguousarray(np.packbits(wrong, axis=0).T)  # (P,⌈K_n/8⌉)
-        key = bits.view([("", np.uint8)] * bits.shape[1]).ravel()
+        key = bits.view(np.dtype((np.void, bits.shape[1]))).ravel()  # a pixel's bits as one value
         _, first, pixel = np.unique(key, return_index=True, return_inverse=True)
         patterns = wrong[:, first].astype(np.float64)  # (K_n, distinct pixels)
         distinct = outer @ solve(right[:, of_image] @ patterns)

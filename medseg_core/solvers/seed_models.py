@@ -70,7 +70,8 @@ def histogram_prob(
 
         P = h₁ / (h₀ + h₁),   h = (1 − floor) · (smoothed, normalised histogram) + floor / bins
 
-    A label without samples has the uniform histogram.
+    A label without samples takes those pixels that are unknown in their place: what is not a sample
+    of the background holds the object, among other things.
 
     Args:
         image: ``(N,1,*S)``.
@@ -96,7 +97,8 @@ def histogram_prob(
         index = ((one[0] - low) / width * bins).long().clamp_max(bins - 1)  # (*S)
         heights = []
         for which in (0, 1):
-            count = torch.bincount(index[label == which], minlength=bins).cpu().double().numpy()
+            chosen = label == which if bool((label == which).any()) else label == NONE
+            count = torch.bincount(index[chosen], minlength=bins).cpu().double().numpy()
             count = count if count.sum() else np.ones(bins)
             # A Gaussian narrower than 1/8 of a bin stays inside it.
             share = gaussian_filter1d(count, smoothing) if smoothing >= 0.125 else count

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -113,6 +114,7 @@ def bifseg_refine(
     checks.between(rounds, "rounds", 0, None)
     checks.between(steps, "steps", 1, None)
     checks.between(tol, "tol", 0, None)
+    checks.between(eps, "eps", 0, None)
     lr = LEARNING_RATES[finetune] if lr is None else lr
     if not 0 < lr < float("inf"):
         raise ValueError(f"lr must be positive and finite, got {lr}")
@@ -120,26 +122,26 @@ def bifseg_refine(
     links = contrast_weights(image, neighbours, lam=lam, sigma=sigma, spacing=spacing)
     grid = GridCut(size, neighbours)
 
+    doubt: dict[str, Any] = {"t0": t0, "t1": t1, "eps": eps, "omega": omega}
+    if rounds and weighted and scribbles is not None:  # neither changes from round to round
+        doubt["distance"] = scribble_distance(image, scribbles, limit=eps, spacing=spacing)
+
     def cut(prob: Tensor, links: Tensor | None = None) -> Tensor:  # None: those of the last cut
         return grid.cut(crf_unary(prob, scribbles)[0], None if links is None else links[0])[0][None]
+
+    def weigh(prob: Tensor) -> Tensor:
+        if not weighted:
+            return torch.ones_like(image[:, 0])
+        return uncertainty_weights(prob, image, scribbles, **doubt)
 
     network = _Network(model, image, finetune, lr)
     prob = network.prob()
     labels = first = cut(prob, links)
-    weight, history, distance = None, [], None
-    if rounds and weighted and scribbles is not None:  # neither changes from round to round
-        distance = scribble_distance(image, scribbles, limit=eps, spacing=spacing)
+    weight, history = None, []
     for _ in range(rounds):
         seconds: dict[str, float] = {}
         with _clock(seconds, "weights"):
-            weight = (
-                uncertainty_weights(
-                    *(prob, image, scribbles),
-                    **{"t0": t0, "t1": t1, "eps": eps, "omega": omega, "distance": distance},
-                )
-                if weighted
-                else torch.ones_like(image[:, 0])
-            )
+            weight = weigh(prob)
         with _clock(seconds, "network"):
             losses = network.tune(labels, weight, steps)
             prob = network.prob()

@@ -227,6 +227,9 @@ def test_a_crop_holds_the_relaxed_box(home):
     drawn = reader.crops(size=10, margin=(0, 0.5), seed=3)
     assert drawn["image"].shape == (5, 1, 10, 10, 10) and drawn["spacings"].shape == (5, 3)
     assert len({tuple(f) for f in drawn["field"].tolist()}) > 1
+    box = torch.tensor([5, 4, 5, 12, 10, 9])
+    before, after = (box - drawn["field"])[:, :3], (drawn["field"] - box)[:, 3:]
+    assert (before != after).any()  # each side draws its own
     again = reader.crop(2, size=10, margin=(0, 0.5), seed=3)
     assert torch.equal(again["image"][0], drawn["image"][2])
     assert torch.allclose(drawn["spacings"][2], torch.tensor(again["spacing"]).double())

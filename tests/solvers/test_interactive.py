@@ -126,7 +126,7 @@ def test_a_kept_grid_and_a_batch_give_the_same_labels():
     rest = {"lam": 1.0, "sigma": 0.2}
     whole = crf_graphcut(prob, image, scribbles=scribbles, **rest)
     grid = GridCut((6, 7), 8)
-    for n in (0, 1, 2, 0):
+    for n in (0, 1, 2, 2, 0):
         one = slice(n, n + 1)
         found = crf_graphcut(prob[one], image[one], scribbles=scribbles[one], grid=grid, **rest)
         assert torch.equal(found, whole[one])
@@ -135,6 +135,29 @@ def test_a_kept_grid_and_a_batch_give_the_same_labels():
             crf_graphcut(prob[:1], image[:1], grid=bad, **rest)
     with pytest.raises(ValueError, match="does not fit"):
         crf_graphcut(prob, image, grid=grid, **rest)
+
+
+def test_a_kept_grid_builds_anew_only_for_new_weights():
+    handed = []
+
+    class Spy(GridCut):
+        def cut(self, unary, pairwise=None):
+            handed.append(pairwise is not None)
+            return super().cut(unary, pairwise)
+
+    gen = torch.Generator().manual_seed(0)
+    prob, image = (torch.rand(1, 1, 6, 7, generator=gen) for _ in range(2))
+    scribbles = torch.full((1, 6, 7), NONE)
+    grid, other = Spy((6, 7), 8), image.clone()
+    other[..., -1, -1] += 0.5
+    calls = [({}, True), ({}, False), ({"lam": 2.0}, True), ({"lam": 2.0}, False)]
+    calls += [({"image": other}, True), ({"spacing": (2.0, 1.0)}, True), ({}, True)]
+    for i, (change, new) in enumerate(calls):
+        scribbles[0, i % 6, 3] = i % 2  # costs may change
+        options = {"image": image, "lam": 1.0, "sigma": 0.2, "scribbles": scribbles} | change
+        found = crf_graphcut(prob, grid=grid, **options)
+        assert handed[-1] == new
+        assert torch.equal(found, crf_graphcut(prob, **options))
 
 
 def test_unary_by_hand():

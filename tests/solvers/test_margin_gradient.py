@@ -87,6 +87,20 @@ def test_every_pixel_by_finite_differences_and_in_z(seed):
     torch.testing.assert_close(kkt, numeric, rtol=1e-4, atol=1e-4 * float(kkt.abs().max()))
 
 
+def test_images_with_many_labellings():
+    crf, logits = problem(11, n=3, size=(20, 24))
+    fit = crf.fit(logits, eps=1e-7)
+    assert fit.converged and np.bincount(fit.qp.image).max() > 8  # more than a byte per pixel
+    assert fit.optimality()["complementarity"] <= 1e-6
+    envelope, kkt = envelope_gradient(fit, logits), kkt_gradient(fit, logits)
+    size = float(envelope.abs().max())
+    torch.testing.assert_close(kkt, envelope, rtol=0, atol=1e-6 * size)
+    direction = torch.randn(logits.shape, generator=torch.Generator().manual_seed(0)).double()
+    gammas = [crf.fit(logits + h * direction, eps=1e-7).gamma for h in (1e-4, -1e-4)]
+    numeric, expected = (gammas[0] - gammas[1]) / 2e-4, float((envelope * direction).sum())
+    assert numeric == pytest.approx(expected, rel=1e-4)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_the_linear_system_also_moves_the_weights(seed):
     crf, logits = problem(seed)

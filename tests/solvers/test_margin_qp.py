@@ -67,6 +67,16 @@ def test_one_row_by_hand():
     assert best.energy == pytest.approx([0.25]) and best.slack == pytest.approx([0], abs=1e-9)
 
 
+def test_two_images_share_the_price_by_hand():
+    # both images ask the same of w₁, so each carries half of λ; C/N = ¼ leaves slack 3 − 4·½ = 1
+    qp = programme([[-2, 0, 0], [-2, 0, 0]], [3, 3], [0, 1], n_images=2, C=0.5)
+    best = solve_margin_qp(qp)
+    np.testing.assert_allclose(best.w, [1, 0, 0], atol=1e-9)
+    np.testing.assert_allclose(best.xi, [1, 1], atol=1e-9)
+    np.testing.assert_allclose(best.energy, [0.25, 0.25], atol=1e-9)
+    assert best.gamma == pytest.approx(0.5 + 0.25 * 2)
+
+
 def test_pair_weights_stay_non_negative_and_w1_is_free():
     # every weight would like to be negative; only w₁ may
     best = solve_margin_qp(programme([2, 2, 2], [3], C=1.0))

@@ -258,6 +258,8 @@ def test_sets_persist_are_shared_and_can_be_moved():
     assert other.solve(logits).gamma == pytest.approx(merged.gamma, rel=1e-9)
     crf.subset([1]).reset()
     assert len(crf.labellings(1)) == 0 < len(crf.labellings(0))
+    with pytest.raises(ValueError, match=r"indices must be in \[0, 3\], got 4"):
+        crf.subset([0, 4])
     for bad in ([], [0, 0]):
         with pytest.raises(ValueError, match="indices must name at least one image, and each once"):
             crf.subset(bad)

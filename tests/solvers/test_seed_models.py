@@ -40,11 +40,15 @@ def test_histograms_by_hand():
     low, high = (b / (a + b) for a, b in zip(h0, h1, strict=True))
     found = histogram_prob(image, samples, bins=2, smoothing=0, floor=0.2)
     torch.testing.assert_close(found, torch.tensor([[[[low, low, high, high, high]]]]))
-    # No samples of the object: the uniform histogram.
-    samples[0, 0, 2] = NONE
-    low, high = (0.5 / (0.5 + h) for h in (0.9, 0.1))
-    samples[0, 0, 3] = NONE
+    # No samples of the object: the unknown pixels, here 1/3 and 2/3.
+    samples = torch.tensor([[[0, NONE, NONE, 0, NONE]]])
+    h0, h1 = [0.5, 0.5], [0.8 / 3 + 0.1, 0.8 * 2 / 3 + 0.1]
+    low, high = (b / (a + b) for a, b in zip(h0, h1, strict=True))
     found = histogram_prob(image, samples, bins=2, smoothing=0, floor=0.2)
+    torch.testing.assert_close(found, torch.tensor([[[[low, low, high, high, high]]]]))
+    # Nor any unknown pixel: the uniform histogram.
+    low, high = (0.5 / (0.5 + h) for h in (0.8 * 2 / 5 + 0.1, 0.8 * 3 / 5 + 0.1))
+    found = histogram_prob(image, torch.zeros_like(samples), bins=2, smoothing=0, floor=0.2)
     torch.testing.assert_close(found, torch.tensor([[[[low, low, high, high, high]]]]))
     samples[:] = NONE
     assert (histogram_prob(image, samples) == 0.5).all()
@@ -93,10 +97,10 @@ def test_equal_intensities_are_not():
 
 def test_scribbles_of_one_label_and_the_rim():
     image, truth, scribbles = scene()
-    only_object = scribbles.where(scribbles == 1, torch.tensor(NONE))
-    assert dice(boykov_jolly(image, only_object, **CUT), truth) > 0.95
-    # Without any sample of the background the object's intensities alone must do.
-    assert dice(boykov_jolly(image, only_object, rim=0, **CUT), truth) > 0.6
+    for label in (0, 1):  # of one label only: the unknown pixels stand for the other
+        one = scribbles.where(scribbles == label, torch.tensor(NONE))
+        assert dice(boykov_jolly(image, one, **CUT), truth) > 0.95
+    assert dice(boykov_jolly(image, one, rim=0, **CUT), truth) > 0.95
     nothing = torch.full_like(scribbles, NONE)
     assert boykov_jolly(image, nothing, rim=0, **CUT).sum() == 0  # ties: background
     # The rim is a sample and no constraint: an object may reach the edge of its crop.

@@ -262,7 +262,7 @@ def test_in_space_with_spacing_and_all_neighbours():
         ({"connectivity": 26}, ValueError, "connectivity"),
         ({"t0": 0.9}, ValueError, "t1"),
         ({"omega": -1.0}, ValueError, "omega"),
-        ({"eps": -1.0}, ValueError, "limit|eps"),
+        ({"eps": -1.0}, ValueError, "eps"),
         ({"model": nn.Conv2d(1, 1, 1)}, TypeError, "features.*head.*Conv2d"),
         ({"model": nn.Conv2d(1, 2, 1), "finetune": "all"}, ValueError, r"logits \(1, 1, 3, 4\)"),
     ],
