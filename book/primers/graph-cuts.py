@@ -163,8 +163,10 @@ for name, answer in answers.items():
     print(f"{name:<24} {(answer != truth).sum():4d} wrong pixels")
 
 # %% [markdown]
-# Green is right, vermilion too much, blue too little. The third picture is not a heuristic that
-# happened to work: it is *the* minimum of the sum, proven, of $2^{4096}$ candidates. How?
+# Green is right, vermilion too much, blue too little. In wrong pixels the last two are close. But the
+# last one is not a filter that happened to suit: it is *the* minimum of the sum, proven, of $2^{4096}$
+# candidates, and the sum can say whatever else we know, where edges are, what a network believes,
+# what a user marked. How is it found?
 #
 # ## The energy
 #
@@ -508,9 +510,9 @@ for place, connectivity in ((132, 4), (133, 8)):
         torch.tensor(given)[None], potts((n, n), connectivity, 1), connectivity
     )
     right = fig.add_subplot(place)
-    plotting.overlay(0.4 + 0.3 * frame, y[0], ax=right)
+    plotting.overlay(0.9 - 0.3 * frame, y[0], ax=right)
     ends = np.array([0, n - 1])
-    right.plot(ends, slope * (ends - n // 2) + n // 2, "--", color="white", linewidth=1)
+    right.plot(ends, slope * (ends - n // 2) + n // 2, "--", color="black", linewidth=1)
     right.set_title(f"{connectivity} neighbours")
 fig.legend(loc="outside lower left", ncols=1)
 plotting.show(fig)
@@ -712,8 +714,9 @@ widgets.frames(
 )
 
 # %% [markdown]
-# **The contrast term.** Now with $\lambda$ and $\sigma$ on the two organs and the last strokes,
-# with weak votes beside them. On the left the price of a border is drawn, averaged over each pixel's
+# **The contrast term.** Now with $\lambda$ and $\sigma$ on the two organs, with the last strokes, and
+# with weak votes by grey, which take both organs for object. From which $\lambda$ on does the stroke
+# in the second organ win all of it? On the left is the price of a border, averaged over each pixel's
 # pairs. A small $\sigma$ takes noise for edges; a large one sees no edge at all, and only length
 # remains.
 
@@ -739,7 +742,7 @@ widgets.frames(
     contrast_picture,
     lam=[0.03, 0.1, 0.3, 1, 3],
     sigma=[0.02, 0.05, 0.1, 0.3],
-    start={"lam": 0.3, "sigma": 0.05},
+    start={"lam": 1, "sigma": 0.1},
     labels={"lam": "λ", "sigma": "σ"},
     alt="Price of a border at each pixel, and the minimum cut of the two organs with the strokes",
     target_bytes=110_000,
@@ -820,13 +823,15 @@ ax.legend()
 plotting.show(fig)
 
 # %% [markdown]
-# With likelihoods as votes the weight is a statement about the *shape* alone, how often neighbours
-# differ, and should not depend on the noise; and indeed the best one moves little. It is the
-# price of choosing badly that grows with the noise. If the votes come from a network that is too
-# sure of itself, all this is lost, and the weight has to be tuned, or learned together with the
-# network: that is the subject of [](../surfaces-and-structure/max-margin-crf). The chapter
-# [](../weak-and-interactive-supervision/bifseg-interactive) goes the other way and lets the cut
-# teach the network, with a user's scribbles.
+# One might think so, for with likelihoods as votes the weight says something about shapes alone: how
+# often neighbours differ. Yet with much noise the best weight is smaller, and soon after it the organ
+# is gone altogether. The cut returns the single most probable labelling, not the one with the fewest
+# wrong pixels; once votes are weak, giving up the whole vessel, and then the organ, is the cheapest
+# of all stories. So the weight has to be tuned to the votes, and the more so if they come from a
+# network that is surer than it should be; or it is learned together with the network, which is the
+# subject of [](../surfaces-and-structure/max-margin-crf). The chapter
+# [](../weak-and-interactive-supervision/bifseg-interactive) goes the other way and lets the cut teach
+# the network, with a user's scribbles.
 #
 # ## Words
 #

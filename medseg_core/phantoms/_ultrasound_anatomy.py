@@ -37,7 +37,7 @@ def draw_heart(gen: torch.Generator) -> dict:
     def uniform(lo: float, hi: float) -> float:
         return lo + (hi - lo) * float(torch.rand((), generator=gen))
 
-    while True:  # about every third fits
+    while True:  # three of four fit
         axes = (uniform(20, 32), uniform(10, 18))
         tilt = math.radians(uniform(-25, 25))
         centre = (uniform(39, 55), uniform(-8, 8))

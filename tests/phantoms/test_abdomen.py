@@ -47,6 +47,15 @@ def test_a_sample_depends_neither_on_n_nor_on_start():
     assert torch.equal(later["hidden"]["strength"], more["hidden"]["strength"][2:])
 
 
+def test_no_two_samples_are_alike(many):
+    for key in ("organ", "margins", "edge_waves", "distractors", "background"):
+        drawn = [repr(p[key]) for p in many["params"]]
+        assert len(set(drawn)) == 40
+    assert len(many["mask"].flatten(1).unique(dim=0)) == 40
+    other = organ_in_context_params(6, 0, size=28)
+    assert other["organ"] != many["params"][0]["organ"]
+
+
 def test_shapes_types_and_ranges(many):
     assert many["image"].shape == (40, 1, 28, 28, 28) and many["image"].dtype == torch.float32
     assert many["mask"].shape == (40, 1, 28, 28, 28) and many["mask"].dtype == torch.bool

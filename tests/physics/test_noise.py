@@ -60,6 +60,42 @@ def test_gaussian_field_refuses(kind):
         noise.gaussian_field((8, 8), gen(), **kind)
 
 
+def test_ramp_field_has_variance_one_and_the_stated_spectrum():
+    fields = torch.stack([noise.ramp_field((64, 64), gen(i), cutoff=0.25) for i in range(150)])
+    assert abs(float(fields.mean())) < 0.002  # nothing is left at frequency 0
+    assert float(fields.var()) == pytest.approx(1, abs=0.02)
+    # Correlation at a distance, from the spectrum by numerical integration over the plane.
+    line = np.fft.fftfreq(512)
+    f = np.hypot(line[:, None], line)
+    power = f * np.exp(-((f / 0.25) ** 2))
+    for distance in (1, 2, 3, 5):
+        expected = (power * np.cos(2 * np.pi * line * distance)).sum() / power.sum()
+        for a, b in (
+            (fields[:, :, :-distance], fields[:, :, distance:]),
+            (fields[:, :-distance], fields[:, distance:]),
+        ):
+            assert float((a * b).mean()) == pytest.approx(expected, abs=0.02)
+
+
+def test_ramp_field_grows_with_the_frequency_below_the_cutoff():
+    fields = torch.stack([noise.ramp_field((64, 64), gen(i)) for i in range(100)])
+    taper = torch.hann_window(64)[:, None] * torch.hann_window(64)
+    power = (torch.fft.fft2(fields * taper).abs() ** 2).mean(0).numpy()
+    line = np.fft.fftfreq(64)
+    f = np.hypot(line[:, None], line)
+    expected = f * np.exp(-((f / 0.3) ** 2))
+    rings = [(f >= low) & (f < low + 0.08) for low in (0.05, 0.13, 0.21, 0.29, 0.37)]
+    got = np.array([power[ring].mean() for ring in rings])
+    want = np.array([expected[ring].mean() for ring in rings])
+    assert got / got.mean() == pytest.approx(want / want.mean(), rel=0.04)
+
+
+@pytest.mark.parametrize("cutoff", [0.0, -1.0, float("nan")])
+def test_ramp_field_refuses(cutoff):
+    with pytest.raises(ValueError, match="cutoff must be > 0"):
+        noise.ramp_field((8, 8), gen(), cutoff=cutoff)
+
+
 def test_bias_field_has_mean_one_and_stays_in_its_range():
     for i in range(10):
         b = noise.bias_field((20, 30), gen(i), strength=0.3, order=3)

@@ -88,6 +88,8 @@ def test_boxes_to_mask_on_a_coarser_grid_takes_pixels_by_their_centre():
     """Box [2, 7) at a quarter of the resolution is [0.5, 1.75): the centre ½ lies in, 1½ too."""
     line = shapes.boxes_to_mask(torch.tensor([[0, 2, 8, 7]]), (2, 3), scale=0.25)
     assert line.tolist() == [[True, True, False]] * 2
+    less = shapes.boxes_to_mask(torch.tensor([[0, 2, 8, 5]]), (2, 3), scale=0.25)
+    assert less.tolist() == [[True, False, False]] * 2  # [0.5, 1.25): 1½ lies beyond
     small = shapes.boxes_to_mask(torch.tensor([[5, 5, 6, 6]]), (4, 4), scale=0.25)
     assert small.nonzero().tolist() == [[1, 1]]  # less than a pixel, and kept
     fine = shapes.boxes_to_mask(torch.tensor([[1, 0, 2, 1]]), (4, 2), scale=2)
