@@ -137,6 +137,9 @@ def one_cut(kind, size, connectivity, repeats):
     times, ratios = compare(repeats, *calls)
     cells = [f"{shape(size)}, {connectivity}", kind, milliseconds(times[0])]
     cells += [f"{milliseconds(t)} ({r:.1f}×)" for t, r in zip(times[1:], ratios[1:], strict=True)]
+    if len(calls) == 3 and connectivity == 8:
+        alike = [lambda: binary_mrf_map(unary, theirs, connectivity), peer]
+        cells[-1] += f"; on its own graph {compare(repeats, *alike)[1][1]:.1f}×"
     return cells + ["–"] * (5 - len(cells))
 
 

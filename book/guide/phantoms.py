@@ -15,7 +15,9 @@
 # Every chapter runs on data that the book makes itself: no download, no registration, no licence,
 # and the truth is known exactly. A **phantom** is a generator in `medseg_core.phantoms`. This page
 # and those below it show what each one makes, which knobs it has, and how its difficulty was set:
-# short-axis cardiac MR here, [retinal OCT](phantoms-oct), [intravascular ultrasound](phantoms-ivus).
+# short-axis cardiac MR here, [retinal OCT](phantoms-oct), [intravascular ultrasound](phantoms-ivus),
+# [ultrasound of the heart](phantoms-ultrasound), [CT of the chest](phantoms-thorax), [organs in
+# context](phantoms-organs).
 #
 # All follow one contract:
 #

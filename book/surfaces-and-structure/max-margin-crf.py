@@ -149,13 +149,15 @@ workers = min(torch.get_num_threads(), 4) if run.device.type == "cpu" and not ru
 # %%
 def load(which, n_validation=s.n_validation, n_test=s.n_test):
     """Train, validation and test set, as dicts with image (N,1,H,W), mask (N,1,H,W), group (N,)."""
+    counts = {0: s.n_large, 5000: n_validation, 10_000: n_test}
     if which == "camus":
         reader = CAMUS(run.data_dir, view="2CH", phase="ED")
         reader.check().require()
-        counts = {"train": s.n_large, "validation": n_validation, "test": n_test}
-        return [reader.load(part, size=s.size) for part in reader.split(counts, seed=run.seed)]
+        shares = [n / sum(counts.values()) for n in counts.values()]
+        grid = {"size": s.size, "spacing": reader.fit_spacing(s.size)}
+        parts = zip(reader.split(shares, seed=run.seed), counts.values(), strict=True)
+        return [reader.load(part[:n], **grid) for part, n in parts]
     make = {"ultrasound": ultrasound_bmode, "ct": thorax_ct}[which]
-    counts = {0: s.n_large, 5000: n_validation, 10_000: n_test}
     return [make(n, s.size, run.seed, start=start) for start, n in counts.items()]
 
 

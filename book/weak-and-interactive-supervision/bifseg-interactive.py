@@ -805,7 +805,8 @@ def mean_dice(name, knobs, marks=None):
 
 def search(name, marks=None):
     """The best knobs that the walk found, and the scores of all that were tried."""
-    knobs, moved, tried = Knobs(), True, {}
+    knobs = Knobs(**{field: grid[(len(grid) - 1) // 2] for field, grid in GRIDS.items()})
+    moved, tried = True, {}
     while moved:
         moved = False
         for field in FIELDS[name]:

@@ -123,35 +123,38 @@ class GridCut:
             np.array(w[here], np.float64)
             for w, (here, _) in zip(pairwise, self._pairs, strict=True)
         ]
-        largest = sum(w.max(initial=0) for w in weights)
-        if not (math.isfinite(largest) and all(w.min(initial=0) >= 0 for w in weights)):
+        largest = [w.max(initial=0) for w in weights]
+        if not (math.isfinite(sum(largest)) and all(w.min(initial=0) >= 0 for w in weights)):
             _refuse_weights(pairwise, self._pairs)
         graph = self._graph
         graph.reset()
         graph.add_nodes(self._pixel.size)
-        for weight, (here, there) in zip(weights, self._pairs, strict=True):
-            pair = self._pixel[here].ravel(), self._pixel[there].ravel()
-            graph.add_edges(*pair, weight.ravel(), weight.ravel())
+        for weight, most, (here, there) in zip(weights, largest, self._pairs, strict=True):
+            if most > 0:  # no edges in a direction without weights
+                pair = self._pixel[here].ravel(), self._pixel[there].ravel()
+                graph.add_edges(*pair, weight.ravel(), weight.ravel())
         self._weights, self._ties = weights, None
         # A preference above the sum of all of a pixel's weights decides the pixel, so that larger
         # ones, infinity too, may be cut off there. That keeps the numbers in the flow small.
-        self._enough = 4 * largest + sys.float_info.min
+        self._enough = 4 * sum(largest) + sys.float_info.min
 
     def _tie(self, ties: np.ndarray) -> None:
         """Bring the ties to the terminals to `ties` ``(*S)``, and the flow to its maximum."""
         graph, before, self._ties = self._graph, self._ties, ties
-        if before is None:
-            graph.add_grid_tedges(self._pixel, ties, np.zeros(self.size))
-            graph.maxflow()
-            return
-        change = (ties - before).ravel()
-        moved = np.flatnonzero(change)
-        if len(moved):
-            few = len(moved) < len(change) / 4  # then the search trees are kept as well
-            graph.add_grid_tedges(moved, change[moved], np.zeros(len(moved)))
+        node, change = self._pixel.ravel(), ties.ravel()
+        few = False
+        if before is not None:
+            change = change - before.ravel()
+            n_moved = np.count_nonzero(change)
+            if n_moved == 0:
+                return
+            few = n_moved < len(change) / 4  # then the search trees are kept as well
             if few:
-                graph.mark_grid_nodes(moved)
-            graph.maxflow(reuse_trees=few)
+                node = np.flatnonzero(change)
+                change = change[node]
+                graph.mark_grid_nodes(node)
+        graph.add_grid_tedges(node, change, np.zeros(len(node)))
+        graph.maxflow(reuse_trees=few)
 
 
 def _empty_graph(n_nodes: int, n_pairs: int) -> tuple[tuple[int, int], Any]:
