@@ -22,7 +22,7 @@
 #   cheapest smooth labelling, and both are trained together so that the truth is cheaper than every
 #   other labelling, by the more the further that one is off.
 # - **Afterwards you can** write structured prediction as a quadratic programme with astronomically many
-#   constraints and solve it with a few dozen, differentiate its optimum in one line, and tell a gain
+#   constraints and solve it with a few per image, differentiate its optimum in one line, and tell a gain
 #   by joint training from a gain by more training.
 # - **Before:** the primers [graph cuts](../primers/graph-cuts) and
 #   [optimisation as a layer](../primers/optimisation-as-a-layer); the images are explained in the guide
@@ -98,12 +98,12 @@ class Settings:
     pre_rate: float = 1e-3
     validate_every: int = 25
     epochs: int = 8  # of the joint training, and of the control
-    rates: tuple = (1e-4, 3e-4, 1e-3)  # learning rates that are tried for both
+    rates: tuple = (1e-4, 3e-4, 1e-3, 3e-3)  # learning rates that are tried for both
     C: float = 1.0  # weight of the slack
     eps: float = 1.0  # tolerance of the cutting planes, pixels
     max_rounds: int = 50
     connectivity: int = 4
-    grid: tuple = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # of the hand-tuned w2, w3
+    grid: tuple = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # of the hand-tuned w2, w3
     n_seeds: int = 3
     expected: str = "about five minutes on two CPU cores"
 
@@ -142,14 +142,15 @@ workers = min(torch.get_num_threads(), 4) if run.device.type == "cpu" and not ru
 # pumps, and below it the **left atrium**, which fills it; between them stands the mitral valve, two
 # thin *leaflets*. Echoes of scatterers too small to be resolved interfere: *speckle*, bright and dark
 # grains that are no structure. Where the beam runs along the wall instead of across it, the wall sends nothing back, a
-# *drop-out*. The share of the ventricle's blood that leaves it in a beat is read from such outlines, which a
+# *drop-out*. The share of the ventricle's blood that leaves it in a beat (the *ejection fraction*) is read from such outlines, which a
 # cardiologist draws by hand.
 
 
 # %%
-def load(which, n_validation=s.n_validation, n_test=s.n_test):
+def load(which):
     """Train, validation and test set, as dicts with image (N,1,H,W), mask (N,1,H,W), group (N,)."""
-    counts = {0: s.n_large, 5000: n_validation, 10_000: n_test}
+    n_train = max(s.n_train, s.n_small, s.n_large)  # the smaller sets are the beginning
+    counts = {0: n_train, 5000: s.n_validation, 10_000: s.n_test}
     if which == "camus":
         reader = CAMUS(run.data_dir, view="2CH", phase="ED")
         reader.check().require()
@@ -218,11 +219,12 @@ axes[1, 0].set_title("dark pixels", fontsize=9)
 plotting.show(figure)
 
 # %% [markdown]
-# Upper row: the ventricle. Lower row: what the threshold finds (blue: rightly, orange: wrongly,
-# purple: missed). The atrium, shadows and everything outside of the sector are dark too, and speckle breaks up the
-# ventricle itself. A network learns *where* dark means ventricle. But its answer is given pixel by pixel, and with a few
-# dozen images it is noisy, too: it will have islands and ragged borders. What it lacks is the knowledge that
-# neighbours mostly belong together.
+# Upper row: the ventricle. Lower row: what the threshold finds (green: rightly, orange: wrongly,
+# blue: missed; so in all pictures of errors here). The atrium, shadows and everything outside of the sector are dark too, and speckle breaks up the
+# ventricle itself. A network learns *where* dark means ventricle. But it answers pixel by pixel, and nothing
+# in it says that neighbours mostly belong together. With a few dozen images it will often be wrong; whether by islands
+# and ragged borders, which smoothing can mend, or by smooth borders in the wrong place, which it cannot, we shall
+# count.
 #
 # ## The method
 #
@@ -244,12 +246,13 @@ plotting.show(figure)
 # (The paper's equation lacks the minus sign of the first term, its supplement has it. Nor does the paper
 # say in which units $x$ is; we divide by $\langle\Delta x^2\rangle$, the mean squared difference of neighbours in the image.)
 #
-# With $w_2,w_3\ge0$ the energy is submodular, and a **minimum cut** finds its minimum over all
+# The first sum holds the **unaries**, one number per pixel and label; the second the pairs. With $w_2,w_3\ge0$ neighbours
+# never prefer to differ (the energy is *submodular*), and a **minimum cut** finds its minimum over all
 # $2^{|V|}$ labellings exactly ([primer](../primers/graph-cuts)). Try it. The unaries are those of an ellipse
 # under noise; the sliders are the weights, $w_1=1$.
 
 # %%
-n = s.size // 2
+n = s.size // 3
 grid_r, grid_c = torch.meshgrid(torch.arange(n), torch.arange(n), indexing="ij")
 disc = ((grid_r - n / 2) / (0.36 * n)) ** 2 + ((grid_c - n / 2) / (0.24 * n)) ** 2 < 1
 gen = rng.generator(run.seed, stream="toy")
@@ -260,20 +263,18 @@ toy = MaxMarginCRF(toy_image, disc[None].long())
 
 def cut_lab(w2, w3):
     labels = toy.infer(toy_logits[None, None], torch.tensor([1.0, w2, w3]))
-    figure, axes = plt.subplots(1, 2, figsize=(4.2, 2.1))
+    figure, axes = plt.subplots(1, 2, figsize=(3.6, 1.9))
     axes[0].imshow(toy_logits, cmap="PuOr", vmin=-6, vmax=6)
+    axes[0].axis("off")
     axes[0].set_title("logits", fontsize=9)
     plotting.errors(toy_image, labels[0], disc, ax=axes[1])
     axes[1].set_title(f"cut: Jaccard {float(overlap(labels, disc[None])):.0f} %", fontsize=9)
-    for axis in axes:
-        axis.set(xticks=[], yticks=[])
-        axis.grid(False)
     return figure
 
 
-steps = [0.0, 0.5, 1.0, 2.0, 4.0, 8.0] if not run.smoke else [0.0, 2.0]
+steps = [0.0, 1.0, 2.0, 4.0, 8.0] if not run.smoke else [0.0, 2.0]
 widgets.frames(
-    cut_lab, w2=steps, w3=steps, start={"w2": 0.0, "w3": 0.0}, target_bytes=90_000,
+    cut_lab, w2=steps, w3=steps, start={"w2": 0.0, "w3": 0.0}, target_bytes=60_000,
     labels={"w2": "w₂ (border)", "w3": "w₃ (contrast)"},
     alt="Noisy logits of an ellipse, and the cut with its errors",
 )  # fmt: skip
@@ -281,14 +282,14 @@ widgets.frames(
 # %% [markdown]
 # With $w_2=w_3=0$ the cut is the threshold $a>0$. As the weights grow the islands go first, then the holes, then
 # the ellipse loses its ends, in the end everything. So there are good weights, and they hang together
-# with the network: had it been surer of itself, $a$ twice as large, all of them would have to double.
+# with the network: had it been surer of itself, $a$ twice as large, $w_2$ and $w_3$ would have to double too.
 # That is why a network and a CRF that were tuned apart need not suit each other.
 #
 # ### A margin for every wrong labelling
 #
 # When are the weights good? The truth $y^{(n)}$ of image $n$ should be cheaper than any other labelling. Better: cheaper by
-# a **margin**, and by the more, the more pixels $\Delta(y^{(n)},y)$ differ. Where that cannot be, a slack
-# $\xi_n$ is paid:
+# a **margin**, and by the more, the more pixels $\Delta(y^{(n)},y)$ differ. Where that cannot be, a *slack*
+# $\xi_n$, what is missing, is paid for:
 #
 # $$
 # \gamma=\min_{w,\xi}\ \tfrac12\|w\|^2+\frac CN\sum_n\xi_n\quad\text{so that}\quad
@@ -312,17 +313,21 @@ tiny = MaxMarginCRF(tiny_image, tiny_truth)
 every = torch.tensor(list(itertools.product((0, 1), repeat=12))).reshape(-1, 3, 4)
 
 
+def contrast(image):
+    """e of vertical (…,H−1,W) and horizontal (…,H,W−1) pairs of an image (…,H,W)."""
+    change = [image.diff(dim=-2) ** 2, image.diff(dim=-1) ** 2]
+    mean = torch.cat([c.flatten(-2) for c in change], -1).mean(-1)[..., None, None]
+    return [torch.exp(-c / (2 * mean)) for c in change]
+
+
 def differences(y, truth, logits, image):
     """Rows (K,3) of E(y) − E(truth) = row · w, and Hamming distances (K,); y (K,H,W)."""
     rows = []
     for labels in (y, truth[None]):
         unary = -(labels * logits).sum((1, 2))  # log(1 − z) of all pixels cancels
         pairs = [labels.diff(dim=1) != 0, labels.diff(dim=2) != 0]
-        change = [image.diff(dim=0) ** 2, image.diff(dim=1) ** 2]
-        mean = torch.cat([c.flatten() for c in change]).mean()
-        e = [torch.exp(-c / (2 * mean)) for c in change]
         borders = sum(p.sum((1, 2)) for p in pairs)
-        weighted = sum((p * c).sum((1, 2)) for p, c in zip(pairs, e, strict=True))
+        weighted = sum((p * e).sum((1, 2)) for p, e in zip(pairs, contrast(image), strict=True))
         rows.append(torch.stack([unary, borders, weighted], 1))
     return rows[0] - rows[1], (y != truth).sum((1, 2)).float()
 
@@ -370,7 +375,7 @@ print(f"They {'agree' if agree else 'DISAGREE'}.")
 
 # %% [markdown]
 # What the margin does, in one picture: a dot for each labelling, its Hamming distance to the truth across,
-# its energy above the truth's up. Right of the line $\Delta-\xi$ and below it nothing may lie.
+# its energy above the truth's up. No dot may lie below the line $\Delta-\xi$ (left: $\xi=0$).
 
 # %% mystnb={"image": {"alt": "Energy above the truth's against Hamming distance for all 4096 labellings of a tiny image: before learning many dots lie below the margin line, after learning none."}}
 figure, axes = plt.subplots(1, 2, figsize=(7, 2.7), sharey=True, sharex=True)
@@ -381,7 +386,13 @@ for axis, title, weights, slack in ((axes[0], "weights at the start", (1.0, 0.1,
     jitter = distance + 0.5 * torch.rand(len(distance), generator=gen) - 0.25
     for which, colour in ((~below, "blue"), (below, "vermilion")):
         axis.plot(jitter[which], energy[which], ".", markersize=2, color=plotting.PALETTE[colour])
-    axis.plot([0, 12], [-slack, 12 - slack], color="black", linewidth=1, label="$\\Delta-\\xi$")
+    axis.plot(
+        [0, 12],
+        [-slack, 12 - slack],
+        color="black",
+        linewidth=1,
+        label="$\\Delta-\\xi$" if slack else "$\\Delta$",
+    )
     axis.set(title=f"{title}: {int(below.sum())} violated", xlabel="Hamming distance Δ (pixels)")
 axes[1].plot(distance[chosen], (rows @ solved.w.float())[chosen], "o", color="black",
              markerfacecolor="none", label="chosen by Algorithm 1")  # fmt: skip
@@ -402,10 +413,13 @@ sources.show(MaxMarginCRF.most_violated, algorithm_1)
 # ### The gradient, twice
 #
 # To train the network we need $\partial\gamma/\partial a$. Sort the constraints into the form
-# $h_k=w_1\,U_k+w_2\,C_{2k}+w_3\,C_{3k}+\Delta_k-\xi_{n(k)}\le0$. Only $U_k$ depends on the network, and, a simplification that the paper does not
-# make, it is linear in the logits: $U_k=\sum_j(y^k_j-y^{(n)}_j)\,a_j$.
+# $h_k=w_1\,U_k+w_2\,C_{2k}+w_3\,C_{3k}+\Delta_k-\xi_{n(k)}\le0$. $C_{2k}$ is the number of cut pairs of the truth minus that of
+# $y^k$, $C_{3k}$ the same weighted by $e$, and $n(k)$ is the image of constraint $k$. Only $U_k$ depends on the network, and, a
+# simplification that the paper does not make, it is linear in the logits: $U_k=\sum_j(y^k_j-y^{(n)}_j)\,a_j$. The QP's
+# solver also returns a **multiplier** $\lambda_k\ge0$ of each constraint: how much $\gamma$ would rise if it asked for one pixel more; of one
+# that is not tight it is 0.
 #
-# **The paper** writes down the optimality conditions with their multipliers $\lambda_k$, differentiates all of
+# **The paper** writes down the optimality conditions (these multipliers among them), differentiates all of
 # them by each $z_j$, and solves that linear system for $\partial w/\partial z_j$, $\partial\xi/\partial z_j$ and $\partial\lambda/\partial z_j$, of which
 # $\partial\gamma/\partial z_j$ is made up. **The envelope theorem** says that all of this cancels. At an optimum a
 # small change of $w$ or $\xi$ costs nothing to first order, and what remains is how the constraints themselves move:
@@ -515,7 +529,8 @@ def pretrain(data, n, seed):
 # %%
 def crf_of(data, part, n=None, **options):
     d = {k: v[:n] for k, v in data[part].items()}
-    return MaxMarginCRF(d["image"], d["target"], connectivity=s.connectivity, C=s.C, **options)
+    options = {"connectivity": s.connectivity, "C": s.C} | options
+    return MaxMarginCRF(d["image"], d["target"], **options)
 
 
 def epochs_of(n):
@@ -537,6 +552,18 @@ def margin_step(model, optimizer, data, crf, index, w):
     return found
 
 
+def update(optimizer, loss):
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()
+
+
+# %% [markdown]
+# The control's step, and that of an ablation (for `extended`): one violator per image, as in the simpler recipe of
+# exercise 2.
+
+
+# %%
 def likelihood_step(model, optimizer, data, crf, index, w):
     """One batch of the control."""
     batch = {k: v[index].to(run.device) for k, v in data["train"].items()}
@@ -548,12 +575,6 @@ def subgradient_step(model, optimizer, data, crf, index, w):
     a = logits_of(model, data["train"]["image"][index])
     direction = hinge_subgradient(a.detach(), crf.subset(index), w)
     update(optimizer, (a * direction.to(a)).sum() / pixels)
-
-
-def update(optimizer, loss):
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    optimizer.step()
 
 
 STEPS = {"margin": margin_step, "margin, w3 = 0": margin_step, "likelihood": likelihood_step,
@@ -579,11 +600,16 @@ def train_on(start, data, n, seed, lr, objective, watch=None):
         if epoch > 0:
             model.train()
             train.reset()
-            for index in epoch_batches(n, epoch, seed):
+            order = epoch_batches(n, epoch, seed)
+            for index in order:
+                warm = min(1.0, (updates + 1) / len(order))  # Adam's first steps are large
+                for group in optimizer.param_groups:
+                    group["lr"] = lr * warm
                 out = STEPS[objective](model, optimizer, data, train, index, w)
                 updates, images = updates + 1, images + len(index)
                 if out is not None:
-                    batch_fits.append((out.rounds, out.largest_violation, out.converged))
+                    w1 = float(out.w[0])
+                    batch_fits.append((out.rounds, out.largest_violation, out.converged, w1))
         a = predict(model, data["train"]["image"][:n])
         stale = (
             float(train.solve(a).gamma)
@@ -592,14 +618,13 @@ def train_on(start, data, n, seed, lr, objective, watch=None):
         )
         fitted = train.fit(a, **TO_TOLERANCE)
         w = fitted.w
-        v = predict(model, data["validation"]["image"])
-        truth = data["validation"]["target"]
+        v, truth = predict(model, data["validation"]["image"]), data["validation"]["target"]
         log.append({
             "gamma": float(fitted.gamma), "stale": stale, "w": w, "rounds": fitted.rounds,
             "violation": fitted.largest_violation, "constraints": len(fitted.multipliers),
             "cut": float(overlap(validation.infer(v, w), truth).nanmean()),
             "threshold": float(overlap(v[:, 0] > 0, truth).nanmean()),
-            "test": predict(model, data["test"]["image"]),
+            "test": predict(model, data["test"]["image"]), "largest logit": float(a.abs().max()),
             "watch": None if watch is None else (a[watch], envelope_gradient(fitted, a)[watch]),
         })  # fmt: skip
     return {"log": log, "batches": batch_fits, "updates": updates, "images": images}
@@ -628,17 +653,27 @@ def outcome(labels, data, updates, images, **extras):
             "extras": {"labels": labels} | extras}  # fmt: skip
 
 
-def from_pretrained(trained, data):
-    """The three arms that leave the network as it is; `trained` = train_on's epoch 0 and history."""
-    zero, history, a_validation = trained
-    test, cut = zero["test"], crf_of(data, "test")
-    potts = tuned_potts(a_validation, data)
-    cost = (history.updates, history.images)
+# %% [markdown]
+# And the arms:
+
+
+# %%
+def from_pretrained(zero, history, data):
+    """The arms that leave the network as it is; `zero` is epoch 0 of `train_on`."""
+    test, cost = zero["test"], (history.updates, history.images)
+    labels = crf_of(data, "test").infer(test, zero["w"])
     return {
         "CNN only": outcome(test[:, 0] > 0, data, *cost, logits=test),
-        "piecewise": outcome(cut.infer(test, zero["w"]), data, *cost, w=zero["w"]),
-        "hand-tuned Potts": outcome(cut.infer(test, potts), data, *cost, w=potts),
+        "piecewise": outcome(labels, data, *cost, logits=test, w=zero["w"]),
     }
+
+
+def hand_tuned(model, history, data):
+    """The reader's first idea: a CRF whose weights are tried out on the validation images."""
+    a = {part: predict(model, data[part]["image"]) for part in ("validation", "test")}
+    potts = tuned_potts(a["validation"], data)
+    labels = crf_of(data, "test").infer(a["test"], potts)
+    return {"hand-tuned Potts": outcome(labels, data, history.updates, history.images, w=potts)}
 
 
 def from_epochs(result, history, data, objective):
@@ -646,10 +681,11 @@ def from_epochs(result, history, data, objective):
     cost = (history.updates + result["updates"], history.images + result["images"])
     best = result["log"][best_epoch(result["log"], "cut")]
     labels = crf_of(data, "test").infer(best["test"], best["w"])
-    extras = {"log": result["log"], "batches": result["batches"], "w": best["w"]}
+    extras = {"log": result["log"], "batches": result["batches"], "w": best["w"],
+              "logits": best["test"]}  # fmt: skip
     if objective != "likelihood":
         arm = {"margin": "joint"}.get(objective, objective)
-        return {arm: outcome(labels, data, *cost, logits=best["test"], **extras)}
+        return {arm: outcome(labels, data, *cost, **extras)}
     plain = result["log"][best_epoch(result["log"], "threshold")]
     return {
         "CNN longer": outcome(plain["test"][:, 0] > 0, data, *cost, logits=plain["test"]),
@@ -712,8 +748,10 @@ def choose_rates(data, pretrained):
     tried = train_all(jobs, [first], data, pretrained)
     rates = {}
     for objective in ("margin", "likelihood"):
-        scores = {lr: max(e["cut"] for e in tried[(objective, s.n_train, lr), first]["log"][1:])
-                  for lr in s.rates}  # fmt: skip
+        scores = {}
+        for lr in s.rates:  # the mean of the later epochs: the best of many would reward noise
+            log = tried[(objective, s.n_train, lr), first]["log"]
+            scores[lr] = float(np.mean([e["cut"] for e in log[len(log) // 2 :]]))
         rates[objective] = max(scores, key=scores.get)
         end = len(scores) > 1 and rates[objective] in (min(scores), max(scores))
         listed = ", ".join(f"{lr:.2g}: {score:.2f}" for lr, score in scores.items())
@@ -722,6 +760,11 @@ def choose_rates(data, pretrained):
     return rates, tried
 
 
+# %% [markdown]
+# Put together:
+
+
+# %%
 def as_results(outcomes):
     """Results of {(arm, seed): outcome}."""
     return Results([
@@ -743,10 +786,9 @@ def study(data, sizes):
         outcomes = {}
         for seed in run.seeds:
             history = pretrained[n, seed]["history"]
-            a_validation = predict(
-                pretrained_network(pretrained, n, seed), data["validation"]["image"]
-            )
-            found = from_pretrained((runs[jobs[0], seed]["log"][0], history, a_validation), data)
+            found = from_pretrained(runs[jobs[0], seed]["log"][0], history, data)
+            if n == s.n_train:
+                found |= hand_tuned(pretrained_network(pretrained, n, seed), history, data)
             for job in jobs:
                 found |= from_epochs(runs[job, seed], history, data, job[0])
             outcomes |= {(arm, seed): o for arm, o in found.items()}
@@ -772,12 +814,12 @@ for n in sizes:
     trained = [by_size[n].get(arm, first) for arm in ("joint", "CNN longer")]
     assert len({(r.updates, r.images) for r in trained}) == 1  # the control's budget is equal
     extra = trained[0].updates - s.pre_steps
-    print(
-        f"{n:3d} images: {s.pre_steps} updates of pre-training, {extra} more of joint and of CNN longer"
-    )
+    kept = ", ".join(str(pretrained[n, k]["history"].best[0]) for k in run.seeds)
+    print(f"{n:3d} images: {s.pre_steps} updates of pre-training (by seed, the best after {kept}), "
+          f"{extra} more of joint and of CNN longer")  # fmt: skip
 
 # %% [markdown]
-# Did the pre-training learn, and what did the epochs after it do? $\gamma$ is measured on all training
+# Did the pre-training learn (which checkpoint was the best, by seed?), and what did the epochs after it do? $\gamma$ is measured on all training
 # images, without dropout. Epoch 0 is the pre-trained network; its $\gamma$ is that of *piecewise*.
 
 # %% mystnb={"image": {"alt": "Pre-training loss and validation Jaccard; gamma over the epochs for joint training and for the control; validation Jaccard with the cut over the epochs for both."}}
@@ -786,14 +828,12 @@ COLOURS = {"CNN only": "0.55", "piecewise": plotting.PALETTE["blue"], "joint": "
            "CNN longer + piecewise": plotting.PALETTE["vermilion"]}  # fmt: skip
 TRAINED = ("joint", "CNN longer + piecewise")
 figure, axes = plt.subplots(1, 3, figsize=(7, 2.6))
-for seed in run.seeds:
-    x, y = np.array(pretrained[s.n_train, seed]["history"].validation).T
+for k in run.seeds:
+    x, y = np.array(pretrained[s.n_train, k]["history"].validation).T
     axes[0].plot(x, y, marker=".", color=COLOURS["CNN only"])
 for arm in TRAINED:
     for key, axis in (("gamma", axes[1]), ("cut", axes[2])):
-        curves = np.array(
-            [[e[key] for e in results.get(arm, seed).extras["log"]] for seed in run.seeds]
-        )
+        curves = np.array([[e[key] for e in results.get(arm, k).extras["log"]] for k in run.seeds])
         epochs = np.arange(curves.shape[1])
         axis.plot(epochs, curves.mean(0), color=COLOURS[arm], marker=".", label=arm)
         axis.fill_between(
@@ -810,7 +850,10 @@ figure.legend(*axes[1].get_legend_handles_labels(), loc="outside lower center", 
 plotting.show(figure)
 
 # %% [markdown]
-# TODO-PROSE-TRAINING
+# The first epoch of either further training *raises* $\gamma$: the rate that validation chose is a large one, and a fresh
+# optimiser begins with steps of full size. Joint training then brings $\gamma$ down; the control, which does not look
+# at it, does so less. The dotted line, $\gamma$ over the merged sets of the batches alone, lies below the true one: what was found for
+# the network as it was, misses what the changed network gets wrong.
 #
 # ## Evaluation
 #
@@ -838,13 +881,16 @@ print(
 )
 
 # %% [markdown]
-# The paper's other data sets, as printed (mean Jaccard, per cent); the full table is for comparison only:
+# The paper's other data sets, as printed (mean Jaccard, per cent):
 #
 # | | Horse | ultrasound | CTA axial | CTA coronal | CTA sagittal |
 # |---|---|---|---|---|---|
 # | CNN | 79.97 | 82.28 | 81.40 | 77.11 | 75.96 |
 # | piecewise | 81.62 | 85.79 | 81.84 | 77.12 | 75.83 |
 # | joint | 84.54 | 86.20 | 82.10 | 77.71 | 76.34 |
+#
+# On the horses others had 91.60 (ReSeg), 84.03 (PatchCut) and 83.98 (CRF-Grad), so that joint is not the best in its
+# own table; there are no repeats and no standard deviations.
 #
 # Each seed by itself, and each pair of arms on the same images:
 
@@ -887,26 +933,86 @@ def border(labels):
 
 
 truth = data["test"]["target"]
-for arm, weights_of in (
-    ("CNN only", "piecewise"),
-    ("CNN longer", "CNN longer + piecewise"),
-    ("joint", "joint"),
-):
+for arm in ("piecewise", "CNN longer + piecewise", "joint"):
     flips, right, shape = 0, 0, {"threshold": [], "cut": []}
-    for seed in run.seeds:
-        a = results.get(arm if arm != "CNN longer" else weights_of, seed).extras
-        a = a["logits"] if "logits" in a else a["log"][best_epoch(a["log"], "cut")]["test"]
-        before, after = (a[:, 0] > 0).long(), results.get(weights_of, seed).extras["labels"]
+    for k in run.seeds:
+        extras = results.get(arm, k).extras
+        before, after = (extras["logits"][:, 0] > 0).long(), extras["labels"]
         flips += int((before != after).sum())
         right += int(((before != after) & (after == truth)).sum())
         for what, labels in (("threshold", before), ("cut", after)):
             shape[what].append((pieces(labels), border(labels) / border(truth)))
-    count = flips / (len(run.seeds) * s.n_test)
-    print(f"{weights_of:<23} flips {count:4.0f} pixels per image, {right / max(flips, 1):4.0%} of them rightly; " + "; ".join(
+    each = flips / (len(run.seeds) * s.n_test)
+    print(f"{arm:<23} flips {each:3.0f} pixels per image, {right / max(flips, 1):4.0%} of them rightly; " + "; ".join(
           f"{what} {np.mean(v, 0)[0]:.2f} pieces, border × {np.mean(v, 0)[1]:.2f}" for what, v in shape.items()))  # fmt: skip
 
 # %% [markdown]
 # TODO-PROSE-FLIPS
+#
+# Is there more to be had? Three questions to the errors of each network's threshold, with the truth in hand, so that none of
+# this is an arm: What would the best weights of a coarse grid give, chosen on the *test* images (a ceiling for any CRF of this form)?
+# How much of the error lies within two pixels of the true border? How much of it goes when only the largest piece is kept, and
+# its holes are filled?
+
+
+# %%
+def main_piece(labels):
+    """The largest connected piece of labels (H,W), holes filled."""
+    found, count = ndimage.label(labels)
+    largest = 1 + np.argmax(np.bincount(found.ravel())[1:]) if count else 0
+    return ndimage.binary_fill_holes((found == largest) & (labels > 0))
+
+
+near = torch.stack([
+    torch.from_numpy(ndimage.binary_dilation(y, iterations=2) ^ ndimage.binary_erosion(y, iterations=2))
+    for y in truth.numpy()
+])  # fmt: skip
+ceiling, displaced = {}, {}
+for arm in ("CNN only", "CNN longer", "joint"):
+    gains_, shares, mended = [], [], []
+    for k in run.seeds:
+        a = results.get(arm, k).extras["logits"]
+        plain = (a[:, 0] > 0).long()
+        score = float(overlap(plain, truth).nanmean())
+        tries = [crf_test.infer(a, torch.tensor([1.0, w2, w3]))
+                 for w2, w3 in itertools.product(s.grid[::2], repeat=2)]  # fmt: skip
+        gains_.append(max(float(overlap(y, truth).nanmean()) for y in tries) - score)
+        wrong = plain != truth
+        shares.append(float((wrong & near).sum() / wrong.sum()))
+        cleaned = torch.from_numpy(np.stack([main_piece(y) for y in plain.numpy()]))
+        mended.append(1 - float((cleaned != truth).sum() / wrong.sum()))
+    ceiling[arm], displaced[arm] = np.mean(gains_), np.mean(shares)
+    print(f"{arm:<11} best weights on the test truth: {ceiling[arm]:+.2f} points; {displaced[arm]:.0%} of the wrong "
+          f"pixels within 2 pixels of the true border; cleaning up pieces and holes removes {np.mean(mended):.0%}")  # fmt: skip
+
+# %% [markdown]
+# TODO-PROSE-WHY
+#
+# And is the contrast of any use, in speckle? A border is cheap where $e$ is small, so it should be smaller across the true
+# border than elsewhere.
+
+# %%
+e = contrast(data["train"]["image"][first_set, 0])
+y = data["train"]["target"][first_set]
+across = [y.diff(dim=1) != 0, y.diff(dim=2) != 0]
+inner = [(y[:, 1:] & y[:, :-1]).bool(), (y[:, :, 1:] & y[:, :, :-1]).bool()]
+for what, where in (("across the true border", across), ("within the ventricle", inner)):
+    values = torch.cat([v[w] for v, w in zip(e, where, strict=True)])
+    print(
+        f"e {what}: mean {values.mean():.2f}, quartiles {values.quantile(0.25):.2f} to {values.quantile(0.75):.2f}"
+    )
+on_validation = []
+for k in run.seeds:
+    a = predict(pretrained_network(pretrained, s.n_train, k), data["validation"]["image"])
+    weights = crf_of(data, "validation").fit(a, **TO_TOLERANCE).w
+    labels = crf_test.infer(results.get("CNN only", k).extras["logits"], weights)
+    on_validation.append((*(float(v) for v in weights), float(overlap(labels, truth).nanmean())))
+print("weights learnt on the validation images instead (no arm): " + "; ".join(
+      f"({w1:.2f}, {w2:.2f}, {w3:.2f})" for w1, w2, w3, _ in on_validation)
+      + f"; mean test Jaccard {np.mean(on_validation, 0)[-1]:.2f} %")  # fmt: skip
+
+# %% [markdown]
+# TODO-PROSE-E
 #
 # The learnt weights. And the two parts of the objective: with $\Delta$ in pixels and $C=1$ the slack is
 # hundreds of pixels, and $\tfrac12\|w\|^2$ a few; the regulariser hardly matters, and $\gamma$ is nearly
@@ -920,34 +1026,35 @@ for arm in ("piecewise", "hand-tuned Potts", *TRAINED):
     )
     print(f"{arm:<23} (w1, w2, w3), a seed each: {listed}")
 model = pretrained_network(pretrained, s.n_train, first)
-a0 = {part: predict(model, data[part]["image"][: s.n_train]) for part in ("train", "validation")}
-against_C = {}
+a0 = {part: predict(model, data[part]["image"]) for part in ("train", "validation", "test")}
+a0["train"] = a0["train"][first_set]
 for C in (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0):
-    crf = MaxMarginCRF(data["train"]["image"][: s.n_train], data["train"]["target"][: s.n_train],
-                       connectivity=s.connectivity, C=C)  # fmt: skip
-    fitted = crf.fit(a0["train"], **TO_TOLERANCE)
+    fitted = crf_of(data, "train", s.n_train, C=C).fit(a0["train"], **TO_TOLERANCE)
     labels = crf_of(data, "validation").infer(a0["validation"], fitted.w)
     score = float(overlap(labels, data["validation"]["target"]).nanmean())
-    half = 0.5 * float((fitted.w**2).sum())
-    against_C[C] = (*(float(v) for v in fitted.w), half, float(fitted.xi.mean()), score)
-    print(f"C = {C:<6g} w = ({', '.join(f'{float(v):6.3f}' for v in fitted.w)}), ½|w|² = {half:7.3f}, mean slack "
-          f"{float(fitted.xi.mean()):6.1f} pixels, validation Jaccard {score:.2f} %")  # fmt: skip
+    print(f"C = {C:<6g} w = ({', '.join(f'{float(v):5.2f}' for v in fitted.w)}), ½|w|² = "
+          f"{0.5 * float((fitted.w**2).sum()):5.2f}, mean slack {float(fitted.xi.mean()):5.1f} pixels, validation "
+          f"Jaccard {score:.2f} %")  # fmt: skip
 
 # %% [markdown]
 # TODO-PROSE-C
 #
 # ### Without loss augmentation
 #
-# What if Algorithm 1 looked for the *cheapest* wrong labelling, with no bonus for being wrong, and asked for no margin
-# ($\Delta=0$)? Then $w=0$ satisfies every constraint at no cost, and that is what the QP returns:
+# What if Algorithm 1 looked for the *cheapest* wrong labelling, with no bonus for being wrong? It ends, content, and has not
+# seen the constraints that matter. And what if no margin were asked for ($\Delta=0$)? Then $w=0$ satisfies every constraint at no cost,
+# and that is what the QP returns. The last column is the truth: by how much the worst constraint of the full problem is broken.
 
 # %%
 crf = crf_of(data, "train", s.n_train)
-for margin in (1.0, 0.0):
-    fitted = crf.fit(a0["train"], margin=margin, **TO_TOLERANCE)
+for what, change in (("as it should be", {}), ("searched without Δ", {"augment": False}),
+                     ("no margin", {"margin": 0.0})):  # fmt: skip
+    fitted = crf.fit(a0["train"], **TO_TOLERANCE, **change)
     crf.reset()
-    print(f"{'with' if margin else 'without'} loss augmentation: w = ({', '.join(f'{float(v):.4f}' for v in fitted.w)}), "
-          f"γ = {float(fitted.gamma):.4g} pixels, {fitted.rounds} rounds")  # fmt: skip
+    row, delta = crf.rows(crf.most_violated(a0["train"], fitted.w), a0["train"])
+    broken = float((row @ fitted.w + delta - fitted.xi).max())
+    print(f"{what:<18} w = ({', '.join(f'{float(v):.2f}' for v in fitted.w)}), γ = {float(fitted.gamma):6.1f} pixels, "
+          f"{fitted.rounds} rounds; worst violation {broken:7.1f} pixels")  # fmt: skip
 plain = crf_of(data, "train", s.n_train, contrast=False)
 fitted = plain.fit(a0["train"], **TO_TOLERANCE)
 labels = crf_of(data, "test").infer(results.get("CNN only", first).extras["logits"], fitted.w)
@@ -960,7 +1067,7 @@ print(f"without the contrast term (w3 = 0): w = ({', '.join(f'{float(v):.3f}' fo
 #
 # ### Best, median, worst
 #
-# Test images by the Jaccard index of *joint* (first seed). Blue: rightly inside; orange: wrongly inside; purple: missed.
+# Test images by the Jaccard index of *joint* (first seed). Green: rightly inside; orange: wrongly; blue: missed.
 
 # %% tags=["thumbnail"] mystnb={"image": {"alt": "Best, median and worst test image: image with the true outline, and the errors of the network alone, of the piecewise CRF, of longer training with a CRF and of joint training."}}
 scores = results.value("joint", first, "jaccard")
@@ -990,7 +1097,7 @@ plotting.show(figure)
 # %% mystnb={"image": {"alt": "Test Jaccard of joint training, of the control and of the pre-trained network for three sizes of the training set, and the gain of joint training over the control."}}
 figure, axes = plt.subplots(1, 2, figsize=(7, 2.6))
 counts = sorted(by_size)
-for arm in ("CNN only", "CNN longer", "joint"):
+for arm in ("CNN only", "CNN longer", "CNN longer + piecewise", "joint"):
     values = np.array([by_size[n].per_seed(arm, "jaccard") for n in counts])
     axes[0].plot(counts, values.mean(1), "o-", color=COLOURS[arm], label=arm)
     axes[0].fill_between(
@@ -1006,8 +1113,10 @@ axes[1].set(xlabel="training images", ylabel="joint − CNN longer (points)")
 axes[0].legend(fontsize=8)
 plotting.show(figure)
 for n in counts:
-    print(f"{n:3d} images: joint {by_size[n].mean('joint', 'jaccard'):.2f} %, CNN longer {by_size[n].mean('CNN longer', 'jaccard'):.2f} %, "
-          f"CNN longer + piecewise {by_size[n].mean('CNN longer + piecewise', 'jaccard'):.2f} %")  # fmt: skip
+    of = by_size[n]
+    also = of.difference("joint", "CNN longer + piecewise", "jaccard")
+    print(f"{n:3d} images: joint {of.mean('joint', 'jaccard'):.2f} %; gain over CNN longer {np.mean(gains[n]):+.2f}, over CNN "
+          f"longer + piecewise {np.mean(also):+.2f} points ({', '.join(f'{x:+.1f}' for x in also)} by seed)")  # fmt: skip
 
 # %% [markdown]
 # TODO-PROSE-C5
@@ -1016,9 +1125,9 @@ for n in counts:
 #
 # The first widget is [above](margin-cut-lab): the weights and the cut. Here are two about learning.
 #
-# **The rounds of Algorithm 1** on the first batch of training images, the pre-trained network fixed. For three of its images: the
+# **The rounds of Algorithm 1** on the first batch of training images, the pre-trained network fixed. For two of its images: the
 # labelling that each round adds (errors in colour), and the final multipliers $\lambda_k$ of all labellings of that image;
-# the dark bar is the one shown. Right, what $\gamma$ and the weights are after each round.
+# the dark bar is the one shown. Right, $\gamma$ after each round; above, the weights.
 
 # %%
 batch = list(range(min(s.batch, s.n_train)))
@@ -1034,7 +1143,7 @@ def rounds_lab(round, image):
     entry = rounds_done[round - 1]
     shares = batch_fit.multipliers[batch_fit.image == image] * len(batch) / s.C  # sum at most 1
     here = dict(entry.added).get(image)
-    figure, axes = plt.subplots(1, 3, figsize=(6, 2), width_ratios=(1, 1.1, 1.3))
+    figure, axes = plt.subplots(1, 3, figsize=(5.4, 2), width_ratios=(1, 1.1, 1.3))
     d = data["train"]
     labels = d["target"][image] if here is None else torch.from_numpy(batch_fit.labels(image)[here])
     plotting.errors(raw["train"]["image"][image], labels, d["target"][image], ax=axes[0])
@@ -1045,21 +1154,11 @@ def rounds_lab(round, image):
     axes[1].set(xlabel="labelling of this image", ylim=(0, 1.05))
     axes[1].set_title("$\\lambda_k\\,N/C$", fontsize=8.5)
     x = range(1, len(rounds_done) + 1)
-    for k, colour in enumerate(("blue", "orange", "green")):
-        axes[2].plot(
-            x,
-            [float(r.w[k]) for r in rounds_done],
-            color=plotting.PALETTE[colour],
-            label=f"$w_{k + 1}$",
-        )
-    right = axes[2].twinx()
-    right.plot(x, [r.gamma for r in rounds_done], color="black")
-    right.set(yticks=[])
-    right.grid(False)
+    axes[2].plot(x, [r.gamma for r in rounds_done], ".-", color="black")
     axes[2].axvline(round, color="0.5", linewidth=0.8)
-    axes[2].set_title(f"γ (black) = {entry.gamma:.0f}", fontsize=8.5)
-    axes[2].set_xlabel("round")
-    axes[2].legend(fontsize=7, loc="center right")
+    axes[2].set(xlabel="round", yscale="log")
+    axes[2].set_title(f"γ = {entry.gamma:.1f} pixels", fontsize=8.5)
+    figure.suptitle("w = ({})".format(", ".join(f"{float(v):.2f}" for v in entry.w)), fontsize=9)
     return figure
 
 
@@ -1067,10 +1166,11 @@ def rounds_lab(round, image):
 # Move the rounds:
 
 # %%
+every_round = np.arange(1, len(rounds_done) + 1)
 widgets.frames(
-    rounds_lab, round=list(range(1, len(rounds_done) + 1)), image=batch[:3],
-    start={"round": len(rounds_done)}, target_bytes=90_000,
-    alt="Labelling added in this round, multipliers of all labellings of the image, and gamma and the weights over the rounds",
+    rounds_lab, round=every_round[:: max(1, len(every_round) // 6)].tolist(), image=batch[:2],
+    target_bytes=60_000,
+    alt="Labelling added in this round, multipliers of all labellings of the image, and gamma over the rounds",
 )  # fmt: skip
 
 # %% [markdown]
@@ -1090,7 +1190,7 @@ def epoch_lab(epoch, arm):
     target, image = data["train"]["target"][0], raw["train"]["image"][0]
     crf = crf_of(data, "train", 1)
     labels = crf.infer(a[None], logs[arm][epoch]["w"])
-    figure, axes = plt.subplots(1, 3, figsize=(6, 2.2))
+    figure, axes = plt.subplots(1, 3, figsize=(5.4, 2))
     axes[0].imshow(a[0], cmap="PuOr", vmin=-8, vmax=8)
     axes[0].set_title("logits, −8 to 8", fontsize=8.5)
     plotting.errors(image, labels[0], target, ax=axes[1])
@@ -1099,15 +1199,15 @@ def epoch_lab(epoch, arm):
         f"cut: {score:.1f} %; γ of all = {logs[arm][epoch]['gamma']:.0f}", fontsize=8.5
     )
     axes[2].imshow(gradient[0], cmap="RdBu_r", vmin=-largest, vmax=largest)
-    axes[2].set_title("∂γ/∂a", fontsize=8.5)
+    axes[2].set_title(f"∂γ/∂a, ± {largest:.2f}", fontsize=8.5)
     for axis in axes:
-        axis.set(xticks=[], yticks=[])
-        axis.grid(False)
+        axis.axis("off")
     return figure
 
 
 widgets.frames(
-    epoch_lab, epoch=list(range(len(logs["joint"]))), arm=list(TRAINED), target_bytes=90_000,
+    epoch_lab, epoch=sorted({0, 1, 2, 4, len(logs["joint"]) - 1} & set(range(len(logs["joint"])))), arm=list(TRAINED),
+    target_bytes=60_000,
     alt="Logits, cut with its errors, and the gradient of gamma for one training image",
 )  # fmt: skip
 
@@ -1135,47 +1235,65 @@ def by_seed(arm):
     return f"{arm} {span(results.per_seed(arm, 'jaccard'))} %"
 
 
+why = (
+    f"Even the best weights of a grid, chosen on the test truth, would add {ceiling['joint']:.1f} points to the joint "
+    f"network's threshold and {ceiling['CNN longer']:.1f} to the control's; seeds differ by more."
+)
 for id, arm, bound, text, paper in (
     ("C1a", "CNN only", 1.0, "joint beats CNN only by at least 1 point", "86.20 vs 82.28"),
     (
         "C1b",
         "CNN longer + piecewise",
-        None,
-        "and joint beats CNN longer + piecewise, so that it is the objective and not the training",
+        0.0,
+        "and joint beats CNN longer + piecewise, so the gain is due to the objective and not to more training",
         "",
     ),
-    ("C2", "piecewise", None, "joint is at least as good as piecewise", "86.20 vs 85.79"),
+    ("C2", "piecewise", 0.0, "joint is at least as good as piecewise", "86.20 vs 85.79"),
 ):
     claims.check(
-        id, text, results.difference("joint", arm, "jaccard"), at_least=bound or 0.0,
-        null=0.0, paper=paper, baseline=f"{results.mean(arm, 'jaccard'):.2f} %",
-        if_fails=f"The seeds differ: {by_seed('joint')}, {by_seed(arm)}.",
+        id, text, results.difference("joint", arm, "jaccard"), at_least=bound, null=0.0, paper=paper,
+        baseline=f"{results.mean(arm, 'jaccard'):.2f} %", if_fails=f"By seed: {by_seed('joint')}, {by_seed(arm)}. {why}",
     )  # fmt: skip
-fall = [1 - log[-1]["gamma"] / log[1]["gamma"] for log in
-        (results.get("joint", seed).extras["log"] for seed in run.seeds)]  # fmt: skip
+
+# %%
+gammas = np.array([[e["gamma"] for e in results.get("joint", k).extras["log"]] for k in run.seeds])
 claims.check(
-    "C3", "γ of the whole training set, solved to tolerance, falls by at least 5 % from the first epoch of "
-    "joint training to the last", fall, at_least=0.05, paper="falls (its Fig. 3)",
-    baseline=f"{np.mean([results.get('joint', seed).extras['log'][1]['gamma'] for seed in run.seeds]):.0f} pixels",
+    "C3", "γ of the whole training set, solved to tolerance, falls by at least 5 per cent from the first epoch of "
+    "joint training to the last", 100 * (1 - gammas[:, -1] / gammas[:, 1]), at_least=5.0,
+    paper="falls (its Fig. 3)", baseline=f"{gammas[:, 1].mean():.0f} pixels",
+    if_fails=f"By seed, γ goes from {', '.join(f'{g:.0f}' for g in gammas[:, 1])} to "
+    f"{', '.join(f'{g:.0f}' for g in gammas[:, -1])} pixels.",
 )  # fmt: skip
-fits = [
-    f for n in sizes for seed in run.seeds for f in by_size[n].get("joint", seed).extras["batches"]
-]
-rounds, violations, converged = (np.array(column) for column in zip(*fits, strict=True))
+claims.note("C7", "γ after the last epoch of joint training over γ of the pre-trained network, by seed",
+            span(gammas[:, -1] / gammas[:, 0]))  # fmt: skip
+fits = [f for n in sizes for k in run.seeds for f in by_size[n].get("joint", k).extras["batches"]]
+rounds, violations, converged, w1 = (np.array(column) for column in zip(*fits, strict=True))
 claims.exact(
     "C4", f"Algorithm 1 ends on every batch with no constraint violated by more than {s.eps:g} pixel, "
     f"in fewer than {s.max_rounds} rounds",
     bool((violations <= s.eps).all() and converged.all() and rounds.max() < s.max_rounds),
     f"{len(fits)} batches: {rounds.min()} to {rounds.max()} rounds, largest violation {violations.max():.2f} pixels",
 )  # fmt: skip
+largest_logit = max(
+    e["largest logit"] for k in run.seeds for e in results.get("joint", k).extras["log"]
+)
+print(f"w1 of the batches {w1.min():.2f} to {w1.max():.2f}, {int((w1 <= 0).sum())} of {len(w1)} without (or with reversed) "
+      f"gradient; largest |a| {largest_logit:.1f}; images without a Jaccard index: "
+      f"{sum(results.excluded(arm, 'jaccard') for arm in results.arms)}")  # fmt: skip
+
+# %% [markdown]
+# And the size of the training set:
+
+# %%
 claims.check(
     "C5", f"what joint training gains over CNN longer is larger with {s.n_small} images than with {s.n_large}, by at "
     "least 0.5 points", np.subtract(gains[s.n_small], gains[s.n_large]), at_least=0.5,
     paper="“especially suitable” for little data; no such comparison",
     baseline=f"{np.mean(gains[s.n_large]):.2f} points",
-    if_fails=f"The gain is {span(gains[s.n_small])} points with {s.n_small} images, {span(gains[s.n_large])} with {s.n_large}.",
+    if_fails=f"By seed, the gain is {span(gains[s.n_small])} points with {s.n_small} images and "
+    f"{span(gains[s.n_large])} with {s.n_large}: what a seed changes is larger than the gain.",
 )  # fmt: skip
-claims.paper_only("C6", "absolute Jaccard on the paper's five data sets, with features learnt on ImageNet",
+claims.paper_only("C6", "absolute Jaccard on the paper's three data sets (five columns), with features learnt on ImageNet",
                   "84.54 (horses), 86.20 (ultrasound), 76.34 to 82.10 (CT)",
                   "absolute numbers belong to the paper's data and weights")  # fmt: skip
 claims.report()
@@ -1189,7 +1307,7 @@ claims.report()
 # lets it?
 #
 # :::{dropdown} Solution
-# Multiply all logits by ten and divide $w_1$ by ten: every energy, every violator and every slack stay the same, and
+# Multiply all logits by ten and divide $w_1$ by ten: every *difference* of energies, and so every violator and every slack, stays the same, and
 # $\tfrac12w_1^2$ falls to a hundredth. The regulariser counts $w$ but not the size of $a$. Here it is a small
 # part of $\gamma$, so the gain is small and soon exhausted; with a small $C$ it would be the easiest way down.
 # :::
@@ -1226,13 +1344,15 @@ for what, weights in (
 # %% tags=["hide-input"]
 for connectivity in (4, 8):
     scores = []
-    for seed in run.seeds:
-        model = pretrained_network(pretrained, s.n_train, seed)
-        make = {part: MaxMarginCRF(data[part]["image"][: s.n_train], data[part]["target"][: s.n_train],
-                                   connectivity=connectivity) for part in ("train", "test")}  # fmt: skip
-        a = {part: predict(model, data[part]["image"][: s.n_train]) for part in ("train", "test")}
-        weights = make["train"].fit(a["train"], **TO_TOLERANCE).w
-        scores.append(float(overlap(make["test"].infer(a["test"], weights), truth).nanmean()))
+    for k in run.seeds:
+        model = pretrained_network(pretrained, s.n_train, k)
+        fitted = crf_of(data, "train", s.n_train, connectivity=connectivity).fit(
+            predict(model, data["train"]["image"][first_set]), **TO_TOLERANCE
+        )
+        labels = crf_of(data, "test", connectivity=connectivity).infer(
+            predict(model, data["test"]["image"]), fitted.w
+        )
+        scores.append(float(overlap(labels, truth).nanmean()))
     print(
         f"{connectivity} neighbours: piecewise {np.mean(scores):.2f} % ({', '.join(f'{x:.2f}' for x in scores)} by seed)"
     )
