@@ -107,9 +107,8 @@ widgets.frames(
 # broken, since the membrane is not seen everywhere. The last two pictures are differences to the images
 # without the line: all that separates fat inside from fat outside.
 
+
 # %% mystnb={"image": {"alt": "One slice at 256, 128 and 64 pixels without noise; the pericardium's share of each pixel at 256 and 96; and what the line changes in the image."}}
-
-
 def slice_of(size, **changes):
     """The patient half-way up; other entries of the parameters by their name."""
     params = thorax_ct_params(0, patient, size=size, level=(0.45, 0.45)) | changes
@@ -145,9 +144,8 @@ plotting.show(
 # Its thickness against the noise. At 96 pixels a pixel is 2.5 mm wide. With a line of 4 mm the border could
 # be followed by eye; that is not how hearts are made.
 
+
 # %%
-
-
 def line_in_noise(thickness, noise):
     """A cut-out of the slice at 96 pixels."""
     sample = slice_of(96, line_mm=thickness, noise_hu=noise)
@@ -172,12 +170,11 @@ widgets.frames(
 #
 # Left: which tissue meets the sac from outside, by patient and averaged (lung, fat, or soft tissue such as
 # liver, stomach, muscle and vessels). Right: the difference of brightness across the border, without the
-# line and without noise. The lung is black in this window and always makes a step. Where fat meets fat there
-# is none: there the line is all there is.
+# line and without noise, for each tissue by itself. The lung is black in this window and always makes a step.
+# Where fat meets fat there is none: there the line is all there is.
+
 
 # %% mystnb={"image": {"alt": "Bars of the share of the border that meets lung, fat and soft tissue, and histogram of the contrast across the border by tissue."}}
-
-
 def across(params):
     """Brightness 3 mm outside and 3 mm inside of the border, (P,) each, without line and noise."""
     plain = params | {"line_gap": -99.0, "blur_mm": 0.0}
@@ -212,8 +209,10 @@ axes[0].set(ylabel="share of the border (%)")
 kind = np.concatenate(kinds)
 step = np.abs(np.concatenate(outside) - np.concatenate(inside))
 for k, name in enumerate(names):
-    axes[1].hist(step[kind == k], np.linspace(0, 1, 26), alpha=0.6, label=name)
-axes[1].set(xlabel="difference across the border", ylabel="places")
+    part = step[kind == k]
+    share = np.full(len(part), 100 / len(part))
+    axes[1].hist(part, np.linspace(0, 1, 26), weights=share, alpha=0.6, label=name)
+axes[1].set(xlabel="step in brightness at the border", ylabel="share of the tissue's places (%)")
 axes[1].legend()
 plotting.show(figure)
 
@@ -255,8 +254,11 @@ print(f"drawn: {fixed['noise_hu']:.0f} HU; standard deviation of the images: {no
 
 # %% [markdown]
 # ## The patients' statistics
+#
+# Left: the sac's area in the slice. Middle: its centre, off the middle of the view. Right: the line's thickness
+# and the noise, drawn apart from each other.
 
-# %% mystnb={"image": {"alt": "Histograms of the sac's area, scatter of its centre, and histogram of the noise and of the line's thickness."}}
+# %% mystnb={"image": {"alt": "Histogram of the sac's area, scatter of its centre, and scatter of the noise against the line's thickness."}}
 many = thorax_ct(200, 64, seed=1)
 mask, drawn = many["mask"][:, 0].double(), many["params"]
 at = (torch.arange(64) - 31.5) * many["spacing"][0]
@@ -265,9 +267,10 @@ column = (mask.sum(1) @ at.double()) / mask.sum((1, 2))
 figure, axes = plt.subplots(1, 3, figsize=(7.2, 2.5))
 axes[0].hist((mask.sum((1, 2)) * many["spacing"][0] ** 2 / 100).numpy(), 20)
 axes[0].set(xlabel="area of the sac (cm²)", ylabel="slices")
+axes[0].yaxis.get_major_locator().set_params(integer=True)
 axes[1].plot(column, row, ".", markersize=3)
 axes[1].invert_yaxis()
-axes[1].set(xlabel="centre: column (mm)", ylabel="row (mm)")
+axes[1].set(xlabel="centre: column (mm)", ylabel="row (mm)", aspect="equal")
 axes[2].plot([p["line_mm"] for p in drawn], [p["noise_hu"] for p in drawn], ".", markersize=3)
 axes[2].set(xlabel="line (mm)", ylabel="noise (HU)")
 plotting.show(figure)

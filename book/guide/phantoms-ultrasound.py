@@ -114,7 +114,8 @@ plotting.show(figure)
 # %% [markdown]
 # ## The heart's knobs, one at a time
 #
-# One heart with one draw of the noise. The first five change options, the others entries of the parameters.
+# One heart with one draw of the noise: as drawn, then with options changed (written `name=value`), then with
+# entries of its parameters.
 
 # %% mystnb={"image": {"alt": "One image with single options or parameters changed: full speckle, no drop-outs, many drop-outs with and without speckle, whole leaflets, no shadows or vessels, another tilt, more haze, brighter cavity, steep gain ramp, wide pulse."}}
 SAMPLE = 4
@@ -148,9 +149,8 @@ plotting.show(plotting.images(pictures, list(variants), vlim=(0, 0.9)), colours=
 # prefer the sides, where the beam runs along the wall. There the inner border is as dark as blood, and the
 # echo comes back towards the outer border. The mask does not move.
 
+
 # %%
-
-
 def picture(index: int, **kind: float) -> np.ndarray:
     """Image, and beside it the image with the mask's border, as grey values."""
     sample = ultrasound_bmode(1, 128, seed=0, start=index, **kind)
@@ -165,7 +165,7 @@ widgets.frames(
     patient=[5, 9],
     dropout=[0.0, 0.15, 0.3, 0.45, 0.6, 0.8],
     start={"dropout": 0.3},
-    labels={"dropout": "share of the wall lost"},
+    labels={"dropout": "wall lost"},
     width=512,
     target_bytes=120_000,
     alt="Ultrasound image, and the same with the ventricle's border",
@@ -180,7 +180,7 @@ widgets.frames(
     patient=[5, 9],
     speckle=[0.0, 0.1, 0.25, 0.5, 0.75, 1.0],
     start={"speckle": 0.5},
-    labels={"speckle": "diffuse share of the power"},
+    labels={"speckle": "diffuse share"},
     width=512,
     target_bytes=120_000,
     alt="Ultrasound image, and the same with the ventricle's border",
@@ -190,7 +190,7 @@ widgets.frames(
 # ## The hearts' statistics
 #
 # Left: the cavity's area in this view. Middle: the mean brightness of wall and cavity in each image, as it is
-# displayed; the dashed lines are ratios of two and of four. Right: the centres of the cavities.
+# displayed; the dashed lines are ratios of two and, steeper, of four. Right: the centres of the cavities.
 
 # %% mystnb={"image": {"alt": "Histogram of the cavity's area, scatter of wall against cavity brightness with two dashed lines, and scatter of the centres of the cavities."}}
 hearts = ultrasound_bmode(200, 64, seed=1)
@@ -250,8 +250,8 @@ for name, x in leaks.items():
 # about two) helped the eye much and the network little. Switched off one at a time, the speckle hardly
 # mattered; the drop-outs did, most of all, since a wall that is lost through its whole thickness moves the
 # visible border by that thickness. Now the echo comes back towards the outer border, as it does where
-# the pericardium is still seen. Besides, centres scatter by 8 px and no longer by 12 to the sides, there is less haze
-# at the apex, and slow changes of the tissue are weaker. The last changes, lung that fades away from the
+# the pericardium is still seen. Besides, centres scatter by 8 px of 96 and no longer by 12 to the sides, there is less
+# haze at the apex, and slow changes of the tissue are weaker. The last changes, lung that fades away from the
 # heart and a rib's shadow in every image, were made for the looks, and moved the network's figure within the spread
 # of its seeds. There the numbers were frozen.
 #
@@ -286,9 +286,8 @@ print(
 level = max(np.linspace(0.05, 0.6, 23), key=lambda t: percent(below(t, train), train))
 print(f"best threshold of the training set {percent(below(level, test), test):.1f} %")
 
+
 # %%
-
-
 def baseline(seed: int) -> float:
     """Mean Jaccard index (%) on the test images of the network alone."""
     rng.seed_all(seed)

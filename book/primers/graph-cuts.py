@@ -95,7 +95,7 @@ plotting.style()
 # %% [markdown]
 # ## A noisy image, and labels that agree
 #
-# An organ with a thin vessel, brighter than what surrounds it, under noise almost as large as the
+# An organ with a thin vessel, brighter than what surrounds it, under noise not much smaller than the
 # difference. If we know the two greys $\mu_0,\mu_1$ and the noise $\sigma$, then each pixel has a
 # price for either label, minus the logarithm of its likelihood (constants left out):
 #
@@ -296,8 +296,8 @@ def draw(ax, room: dict, path: list, title: str, cut: set | None = None) -> None
             full = room[a][b] == 0
             used = (a, b) in on_path
             style = {
-                "color": PALETTE["vermilion"] if used else "0.75" if full else "0.35",
-                "linewidth": 2.6 if used else 0.8 if full else 1.1 * room[a][b],
+                "color": PALETTE["vermilion"] if used else "0.45" if full else "0.35",
+                "linewidth": 2.6 if used else 1.2 if full else 1.1 * room[a][b],
                 "linestyle": ":" if full else "-",
                 "arrowstyle": "-" if full else "-|>",
                 "mutation_scale": 7,
@@ -394,8 +394,8 @@ sources.show(graphcut.GridCut.cut, graphcut.GridCut._build, graphcut.GridCut._ti
 # Our pairs paid for being different. What about other pairwise terms, any table
 # $\theta(y_p,y_q)$ of four prices? Rewrite it:
 #
-# $$\theta(y_p,y_q)=a+b\,y_p+c\,y_q+\kappa\,(1-y_p)\,y_q,\qquad
-# \kappa=\theta(0,1)+\theta(1,0)-\theta(0,0)-\theta(1,1).$$
+# $$\begin{aligned}\theta(y_p,y_q)&=a+b\,y_p+c\,y_q+\kappa\,(1-y_p)\,y_q,\\
+# \kappa&=\theta(0,1)+\theta(1,0)-\theta(0,0)-\theta(1,1).\end{aligned}$$
 #
 # Four numbers for four prices, so it always works: $a=\theta(0,0)$,
 # $b=\theta(1,0)-\theta(0,0)$, $c=\theta(1,1)-\theta(1,0)$. The terms with $b$ and $c$ are votes. The last
@@ -440,7 +440,8 @@ for name, theta in {
 # What goes wrong with the second one? Take three pixels, each of which would like to differ from the
 # other two. Two labels cannot do that, one pair is always disappointed. Wherever a pair is content, it
 # pulls the third into a quarrel, so no local rule settles it, and with many such triangles the number of
-# tries explodes. With the ordinary sign the three simply agree.
+# tries explodes. With the ordinary sign the three simply agree. (Orange: the
+# least energy.)
 
 # %% mystnb={"image": {"alt": "Energies of the eight labellings of a triangle as bars. For the submodular pairs the two uniform labellings have the least energy. For the pairs that want to differ, six labellings share the least energy, and none has energy zero."}}
 triples = np.array(list(itertools.product((0, 1), repeat=3)))
@@ -452,6 +453,8 @@ for ax, cost, title in (
 ):
     colours = [PALETTE["orange"] if e == cost.min() else "0.75" for e in cost]
     ax.bar(["".join(map(str, y)) for y in triples], cost, color=colours)
+    for place in np.flatnonzero(cost == 0):  # a bar that cannot be seen
+        ax.plot(place, 0, "o", color=PALETTE["orange"], clip_on=False)
     ax.set(xlabel="labels of the three pixels", title=title)
     ax.grid(False)
 axes[0].set_ylabel("energy")
@@ -532,7 +535,8 @@ plotting.show(fig)
 # A scribble is a *hard constraint*. In the network it is a pipe that no flow can fill; in the
 # energy, an infinite price for the other label. Below, an organ touches another one of the same grey, so
 # that no likelihood could tell them apart. After the first two strokes the cheapest border runs around
-# both. One stroke more in the second organ, and it goes through the narrow place between them.
+# both. One stroke more in the second organ, and it goes through the narrow place between them
+# (vermilion strokes say object, blue ones background).
 
 
 # %%
@@ -599,7 +603,7 @@ plotting.show(fig)
 # each slice for itself ignores what the next one knows; cutting the volume as if it were made of
 # cubes trusts it too much; with `spacing`, pairs across slices count a quarter.
 
-# %% mystnb={"image": {"alt": "Rows of five slices through a noisy ball: cut slice by slice with ragged outlines, and cut as a volume with smoother and more complete outlines."}}
+# %% mystnb={"image": {"alt": "Three rows of five slices through a noisy ball: cut slice by slice, with ragged outlines and specks; cut as if of cubes, far too much in the outer slices and too little in the middle ones; cut with the spacing, with the fewest errors."}}
 D, H, W = 9, 40, 40
 z, r, c = np.meshgrid(
     4.0 * (np.arange(D) - 4), np.arange(H) - 19.5, np.arange(W) - 19.5, indexing="ij"
@@ -638,7 +642,7 @@ plotting.show(fig)
 # has less to do than a new one. (The [guide](../guide/solver-speed) compares with other packages.)
 
 
-# %% mystnb={"image": {"alt": "Time per cut against the number of pixels, both logarithmic: lines that rise about as steeply as the dotted proportional line; the kept grid lies lowest, clear votes below weak ones."}}
+# %% mystnb={"image": {"alt": "Time per cut against the number of pixels, both logarithmic: lines that rise about as steeply as the dotted proportional line; clear votes lie lowest; of the weak votes' two lines the kept grid's is the lower one."}}
 def median_ms(calls) -> float:
     """Median processor time of the calls in milliseconds, the first one left out."""
     times = []
@@ -697,8 +701,8 @@ def smoothness_picture(noise: float, weight: float) -> plt.Figure:
     fig, (left, right) = plt.subplots(1, 2, figsize=(6, 3.1))
     left.imshow(image[0, 0], cmap="gray", vmin=-0.3, vmax=1.3)
     plotting.errors(image[0, 0].clamp(-0.3, 1.3), y, truth, ax=right)
-    left.set(xticks=[], yticks=[], title=f"noise {noise:g}")
-    left.grid(False)
+    left.set_title(f"noise {noise:g}")
+    left.set_axis_off()
     right.set_title(f"{(y != truth).sum()} wrong pixels")
     return fig
 
@@ -717,8 +721,8 @@ widgets.frames(
 # **The contrast term.** Now with $\lambda$ and $\sigma$ on the two organs, with the last strokes, and
 # with weak votes by grey, which take both organs for object. From which $\lambda$ on does the stroke
 # in the second organ win all of it? On the left is the price of a border, averaged over each pixel's
-# pairs. A small $\sigma$ takes noise for edges; a large one sees no edge at all, and only length
-# remains.
+# pairs (dark: cheap). A small $\sigma$ takes noise for edges; a large one sees hardly any edge, and little but
+# length remains.
 
 
 # %%
@@ -731,8 +735,8 @@ def contrast_picture(lam: float, sigma: float) -> plt.Figure:
     y, e = graphcut.binary_mrf_map(held[None], weights, 8)
     fig, (left, right) = plt.subplots(1, 2, figsize=(6, 3.1))
     left.imshow(weights[0, :, :-1, 1:-1].mean(0) / lam, cmap="cividis", vmin=0, vmax=0.85)
-    left.set(xticks=[], yticks=[], title="price of a border / λ")
-    left.grid(False)
+    left.set_title("price of a border / λ")
+    left.set_axis_off()
     plotting.overlay(organs[0, 0], y[0], ax=right)
     right.set_title(f"least energy {e.item():.0f}")
     return fig
@@ -788,8 +792,7 @@ fig, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 2.9))
 plotting.overlay(image[0, 0][crop], y, ax=left)
 shown = right.imshow(extra, cmap="cividis", vmax=8)
 fig.colorbar(shown, ax=right, label="extra energy", extend="max")
-right.set(xticks=[], yticks=[])
-right.grid(False)
+right.set_axis_off()
 plotting.show(fig)
 unsure = extra < 2
 wrong = y.numpy().astype(bool) != truth[crop]
@@ -819,6 +822,7 @@ for noise in (0.15, 0.25, 0.4):
     ax.plot(trial, 100 * mean, marker="o", markersize=3, label=f"noise {noise:g}")
     print(f"noise {noise:g}: {100 * mean.min():.1f} % wrong at weight {trial[mean.argmin()]:g}")
 ax.set(xlabel="weight w", ylabel="wrong pixels [%]", yscale="log")
+ax.yaxis.set_major_formatter("{x:g}")
 ax.legend()
 plotting.show(fig)
 

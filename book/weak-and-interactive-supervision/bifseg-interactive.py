@@ -44,9 +44,7 @@ n_test: int = 6  # of msd with one task: patients to segment with scribbles
 omega: float = 5.0  # ω, weight of a scribbled voxel
 t0: float = 0.2  # the network is in doubt where its probability lies between t0 ...
 t1: float = 0.7  # ... and t1
-eps: float = (
-    None  # ε, geodesic distance (in grey) that a scribble reaches; None: tuned on training organs
-)
+eps: float = None  # ε, geodesic reach of a scribble, in grey; None: tuned on training organs
 lam: float = None  # λ of every graph cut; None: each method's own, tuned likewise
 sigma: float = None  # σ of every graph cut; None: likewise
 
@@ -97,7 +95,7 @@ class Settings:
     n_unseen: int = 12  # test crops of the other two kinds
     width: int = 8  # channels of the first level
     depth: int = 3  # levels
-    steps: int = 350  # updates of the generalised network
+    steps: int = 300  # updates of the generalised network
     batch: int = 2
     lr: float = 3e-3
     validate_every: int = 50
@@ -106,13 +104,13 @@ class Settings:
     tune_at: tuple = (3, 5, 10, 15)  # numbers of scribbles after which the network is fine-tuned
     early: int = 3  # scribbles: of the weight map's claim
     many: int = 10  # scribbles: of the other claims
-    rounds: int = 2  # of fine-tuning, each a label step and a network step
+    rounds: int = 1  # of fine-tuning, each a label step and a network step
     tune_steps: int = 10  # gradient steps in a round
-    finetune: str = "last"  # last (block) | all
+    finetune: str = "all"  # weights: all | last (block)
     lams: tuple = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)  # λ that are tried
     sigmas: tuple = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # σ that are tried
     reaches: tuple = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4)  # ε that are tried
-    tune_rates: tuple = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)  # learning rates of fine-tuning
+    tune_rates: tuple = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)  # learning rates of fine-tuning
     mixture_turns: int = 3  # of GrabCut: fits and cuts
     n_transfer: tuple = (4, 6)  # crops of one unseen kind: training, validation
     transfer_steps: int = 80
@@ -509,9 +507,9 @@ print(f"bifseg_refine and the round from scratch: P differs by at most {(p - rea
 
 # %% [markdown]
 # `bifseg_refine` adds what interaction asks for: it keeps the grid of the cut and the geodesic distances
-# between rounds, stops when fewer than a thousandth of the voxels change, and by default fine-tunes the network's
-# *last block* only, on features that it computes once (as {cite:t}`wang2018bifseg` do; the slides do not
-# say). With no scribbles at all it is the *unsupervised* variant: $U_p$ alone decides.
+# between rounds, stops when fewer than a thousandth of the voxels change, and can fine-tune the network's
+# *last block* only, on features that it computes once, as {cite:t}`wang2018bifseg` do. The slides do not say; on the
+# tuning crops all weights together did better, and so it is here (exercise 4). With no scribbles at all it is the *unsupervised* variant: $U_p$ alone decides.
 
 # %% tags=["hide-output"]
 sources.show(bifseg_refine, uncertainty_weights, crf_graphcut)
@@ -573,9 +571,9 @@ soft_dice = DiceLoss(sigmoid=True)
 
 @torch.no_grad()
 def predict(model, images):
-    """P(object) (N,1,D,H,W) on the CPU, one crop at a time."""
+    """P(object) (N,1,D,H,W) on the CPU."""
     model.eval()
-    return torch.cat([model(x[None].to(run.device)).sigmoid().cpu() for x in images])
+    return torch.cat([model(x.to(run.device)).sigmoid().cpu() for x in images.split(4)])
 
 
 def dice_of(prob, d):
@@ -668,10 +666,11 @@ plotting.paper_table(ours, {name: {"Dice": v} for name, v in printed.items()})
 # same strokes, which the robot draws when it watches CNN + CRF. No unseen organ is looked at. The methods:
 #
 # - **CNN + CRF**, and the same with scribbles as **hard constraints**: $\lambda$, $\sigma$.
-# - **BIFSeg**: $\lambda$, $\sigma$, the rate of fine-tuning, and $\varepsilon$. The published $\varepsilon=0.2$ belongs to
-#   images in which crossing an edge costs much more than that. In ours the organ differs from its
-#   surroundings by about as much, and a reach of 0.2 may put the organ itself in doubt.
-# - **BIFSeg, w = 1**, for which every voxel counts once: $\lambda$, $\sigma$, the rate.
+# - **BIFSeg** takes $\lambda$ and $\sigma$ over from these hard constraints, so that whatever fitting does, it
+#   does for the rival, and has two knobs of its own: the rate of fine-tuning, and $\varepsilon$. The published
+#   $\varepsilon=0.2$ belongs to images in which crossing an edge costs much more than that. In ours an organ differs
+#   from its surroundings by about as much, and a reach of 0.2 may put the organ itself in doubt.
+# - **BIFSeg, w = 1**, for which every voxel counts once: the rate.
 # - **Boykov–Jolly** and **GrabCut** {cite:p}`rother2004grabcut`, which models the grey values of object and
 #   background by Gaussian mixtures and refits them to its own result: $\lambda$, $\sigma$.
 
@@ -692,19 +691,20 @@ class Knobs:
                 "connectivity": s.connectivity}  # fmt: skip
 
 
-def session(answer, truth, gen, strokes=None, n=s.n_scribbles):
+def session(answer, truth, gen, strokes=None, n=s.n_scribbles, goal=2.0):
     """User and method by turns: labels (n+1,D,H,W) after 0 … n scribbles, and the strokes.
 
-    With `strokes` of another session these are drawn, whatever the errors are.
+    With `strokes` of another session these are drawn, whatever the errors are. Once the Dice
+    reaches the goal the user is content.
     """
     marks, drawn = torch.full((1, *truth.shape), 255), []
     labels = [answer(marks, 0)]
     for k in range(1, n + 1):
-        stroke = (
-            scribble_robot(labels[-1][0] > 0, truth, gen) if strokes is None else strokes[k - 1]
-        )
+        stroke = None if strokes is None else strokes[k - 1]
+        if strokes is None and float(overlap(labels[-1], truth)) < goal:
+            stroke = scribble_robot(labels[-1][0] > 0, truth, gen)
         drawn.append(stroke)
-        if stroke is None:  # nothing is wrong
+        if stroke is None:  # nothing is wrong, or not much
             labels.append(labels[-1])
         else:
             marks = add_scribble(marks[0], *stroke)[None]
@@ -780,12 +780,11 @@ METHODS = {"CNN + CRF": crf_method, "CRF + scribbles": crf_method, "BIFSeg": bif
            "GrabCut": grey_method(grabcut, n_iter=s.mixture_turns)}  # fmt: skip
 GRIDS = {"lam": s.lams, "sigma": s.sigmas, "eps": s.reaches, "lr": s.tune_rates}
 FIELDS = dict.fromkeys(METHODS, ("lam", "sigma")) | {
-    "BIFSeg": ("lam", "sigma", "lr", "eps"), "BIFSeg, w = 1": ("lam", "sigma", "lr")}  # fmt: skip
+    "BIFSeg": ("lr", "eps"), "BIFSeg, w = 1": ("lr",)}  # fmt: skip
 
 # %% [markdown]
-# The search walks on the grids: knob after knob to a better neighbour, until no knob has one. It starts in the
-# middle; for BIFSeg, with and without weights, at the best knobs of the CRF with hard scribbles and the lowest
-# rate, where it all but equals that rival. An end of a grid that is chosen is reported.
+# The search walks on the grids, from the middle: knob after knob to a better neighbour, until no knob has one. An end
+# of a grid that is chosen is reported.
 
 
 # %%
@@ -822,6 +821,7 @@ def search(name, marks=None, knobs=None):
     return knobs, tried
 
 
+# %%
 def report(name, found):
     """One line; the knobs."""
     best, tried = found
@@ -849,14 +849,13 @@ for i, image, prob, truth in cells:
 # %%
 def tuning_of(name):
     def arm(seed):
-        walk = search(name, tune_marks, gentle if "BIFSeg" in name else None)
+        walk = search(name, tune_marks, base if "BIFSeg" in name else None)
         return {"updates": 0, "images": len(cells), "extras": {"found": walk}}
 
     return arm
 
 
 tuned["CRF + scribbles"] = base = report("CRF + scribbles", search("CRF + scribbles", tune_marks))
-gentle = dataclasses.replace(base, lr=s.tune_rates[0], eps=s.reaches[len(s.reaches) // 2])
 others = [name for name in METHODS if name not in tuned]
 tuning = run_arms({name: tuning_of(name) for name in others}, [first], workers=workers)
 for name in others:
@@ -917,7 +916,7 @@ plotting.show(figure)
 
 
 # %%
-def sessions(name, part, strokes=None):
+def sessions(name, part, strokes=None, goal=2.0):
     """Arm: sessions of one method with every crop of a set; Dice after 0 … n scribbles."""
     method, knobs = METHODS[name], tuned[name]
 
@@ -929,7 +928,7 @@ def sessions(name, part, strokes=None):
             answer = method(model, d["image"][[i]], prob[[i]], knobs)
             gen = rng.generator(seed, i, stream="robot")
             given = None if strokes is None else strokes[seed][i]
-            labels, drawn = session(answer, d["mask"][i, 0], gen, given)
+            labels, drawn = session(answer, d["mask"][i, 0], gen, given, goal=goal)
             curve.append(overlap(labels, d["mask"][i, 0]))
             rounds = getattr(answer, "state", {}).get("rounds", [])
             cost += len(rounds) * s.tune_steps
@@ -943,10 +942,12 @@ def sessions(name, part, strokes=None):
 
 
 # %% [markdown]
-# BIFSeg first, on seen and unseen organs; the others then repeat its scribbles.
+# BIFSeg first; the others then repeat its scribbles. (On seen organs it is only asked how many scribbles a Dice of
+# 0.85 takes: these sessions end there.)
 
 # %%
-own = run_arms({"unseen": sessions("BIFSeg", "unseen"), "seen": sessions("BIFSeg", "seen")},
+GOAL = 0.85  # of the claim about how many scribbles are needed
+own = run_arms({"unseen": sessions("BIFSeg", "unseen"), "seen": sessions("BIFSeg", "seen", goal=GOAL)},
                session_seeds, workers=workers, budget="declared")  # fmt: skip
 its_strokes = {seed: own.get("unseen", seed).extras["strokes"] for seed in session_seeds}
 arms = {
@@ -1015,13 +1016,12 @@ plotting.paper_table(
 #
 # All arms, mean over the unseen crops; the bands of two of them are the mean ± its standard error:
 
-# %% tags=["thumbnail"] mystnb={"image": {"alt": "Dice on unseen organs over the number of scribbles, for BIFSeg, the same without weights, graph cut with the same and with its own scribbles, Boykov–Jolly and GrabCut; and BIFSeg on seen organs."}}
+# %% tags=["thumbnail"] mystnb={"image": {"alt": "Dice on unseen organs over the number of scribbles, for BIFSeg, the same without weights, graph cut with the same and with its own scribbles, Boykov–Jolly and GrabCut."}}
 LOOK = {"BIFSeg": ("black", "-"), "BIFSeg, w = 1": (plotting.PALETTE["purple"], "-"),
         "CRF + scribbles": (plotting.PALETTE["blue"], "-"),
         "CRF, own scribbles": (plotting.PALETTE["blue"], "--"),
         "Boykov–Jolly": (plotting.PALETTE["orange"], "-"),
-        "GrabCut": (plotting.PALETTE["vermilion"], "-"),
-        "BIFSeg, seen organs": (plotting.PALETTE["green"], "-")}  # fmt: skip
+        "GrabCut": (plotting.PALETTE["vermilion"], "-")}  # fmt: skip
 figure, axis = plt.subplots(figsize=(7, 3.3))
 x = np.arange(s.n_scribbles + 1)
 for name, (colour, line) in LOOK.items():
@@ -1045,7 +1045,7 @@ def mean_sd(values):
 counts = sorted({0, s.early, s.many, s.n_scribbles})
 header = ["method, unseen organs", *(f"{k} scribbles" for k in counts)]
 lines = []
-for name in (n for n in LOOK if n != "BIFSeg, seen organs"):
+for name in LOOK:
     volumes = curves[name].mean(0)
     lines.append([name, *(mean_sd(volumes[:, k]) for k in counts)])
 alone = mean_sd(initial.value("initial", first, "BIFSeg, unsupervised"))
@@ -1245,7 +1245,7 @@ def knobs_lab(lam, sigma, eps, omega):
 near = tuned["BIFSeg"]
 reaches, emphases = ({0.2, near.eps, *([0.0] if near.eps == 0.2 else [])}, {1.0, 5.0})
 widgets.frames(
-    knobs_lab, lam=[near.lam / 10, near.lam, near.lam * 10], sigma=[near.sigma, near.sigma * 5],
+    knobs_lab, lam=[near.lam / 10, near.lam], sigma=[near.sigma, near.sigma * 5],
     eps=sorted(reaches), omega=sorted(emphases),
     start={"lam": near.lam, "eps": near.eps, "omega": 5.0}, target_bytes=80_000,
     labels={"lam": "λ", "sigma": "σ", "eps": "ε", "omega": "ω"},
@@ -1372,7 +1372,7 @@ claims.check(
 
 
 # %%
-def scribbles_until(curve, goal=0.85):
+def scribbles_until(curve, goal=GOAL):
     """First number of scribbles (…) at which the curves (…, n+1) reach the goal; n + 1 if never."""
     reached = curve >= goal
     return np.where(reached.any(-1), reached.argmax(-1), curve.shape[-1])
@@ -1482,6 +1482,26 @@ for length in (1, 5, 15):
 
 # %% [markdown]
 # PROSE-EX3
+#
+# ### Exercise 4 (experiment)
+#
+# Fine-tune the last block alone, on features that are computed once: what does it give on the tuning crops and
+# their strokes, at several rates, and how much time does it save?
+
+# %% tags=["hide-input"]
+for what, rates in (("all", (near.lr,)), ("last", (near.lr / 10, near.lr, 10 * near.lr))):
+    for lr in rates:
+        done = [refine(model, x, marks, near, lr=lr, finetune=what) for (_, x, _, _), marks in
+                zip(cells, tune_marks, strict=True)]  # fmt: skip
+        score = np.mean(
+            [float(overlap(r.labels, t)) for r, (*_, t) in zip(done, cells, strict=True)]
+        )
+        print(
+            f"{what:<4} rate {lr:<7g} Dice {score:.3f}, {np.median([r.seconds for r in done]):.2f} s"
+        )
+
+# %% [markdown]
+# PROSE-EX4
 
 # %% [markdown]
 # ## On real data

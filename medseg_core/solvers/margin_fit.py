@@ -22,9 +22,9 @@ from medseg_core.solvers.margin_sets import ImageConstraints, unpack
 
 @dataclass(frozen=True)
 class Round:
-    """One pass over the images: cuts under the w of the pass before, then the new optimum."""
+    """One pass over the images: a cut of each, and the optimum at its end."""
 
-    largest_violation: float  # pixels, of the w that the pass began with
+    largest_violation: float  # pixels, each image under the w of its cut
     added: tuple[tuple[int, int], ...]  # (image, index in its set) of each new labelling
     n_constraints: int  # K after the pass
     w: Tensor  # (3,) after the pass

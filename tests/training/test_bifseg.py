@@ -34,7 +34,7 @@ class Toy(nn.Module):
     def features(self, x):
         self.calls += 1
         axes = [torch.linspace(-1, 1, s, dtype=x.dtype) for s in x.shape[2:]]
-        where = torch.stack(torch.meshgrid(*axes, indexing="ij"))[None]
+        where = torch.stack(torch.meshgrid(*axes, indexing="ij")).expand(len(x), -1, *x.shape[2:])
         return self.drop(torch.cat([x, self.norm(self.body(x)), where], 1))
 
     def head(self, features):
