@@ -38,12 +38,14 @@ def machine(device):
                  if line.startswith("model name"))  # fmt: skip
         name = next(lines, name).strip()
     threads = torch.get_num_threads()
-    return f"{name}, {os.cpu_count()} cores, {threads} threads, torch {torch.__version__}"
+    of = "thread" if threads == 1 else "threads"
+    return f"{name}, {os.cpu_count()} cores, {threads} {of}, torch {torch.__version__}"
 
 
 def milliseconds(t):
     """A time in seconds as text, two or three digits of it."""
-    return f"{1e3 * t:.2f} ms" if t < 0.01 else f"{1e3 * t:.0f} ms" if t < 1 else f"{t:.1f} s"
+    text = f"{1e3 * t:.2f} ms" if t < 0.01 else f"{1e3 * t:.0f} ms" if t < 1 else f"{t:.1f} s"
+    return text.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def table(header, rows):
