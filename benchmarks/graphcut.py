@@ -210,8 +210,8 @@ def main():
         ),
         (
             "Repeated cuts of one kept `GridCut`, after a change of all unaries, of 40 pixels held "
-            "by a scribble, and of all unaries and all weights. In brackets: how many times as long "
-            "PyMaxflow takes, built anew.",
+            "by a scribble, and of all unaries and all weights. In brackets: how much longer "
+            "PyMaxflow takes (as a factor), built anew.",
             ["grid, neighbours", "input", "new unaries", "a scribble", "new unaries and weights"],
             repeated,
         ),
