@@ -225,7 +225,8 @@ def test_every_pixel_in_doubt_leaves_the_network_as_it_is():
     model, image, _, _, _ = SCENE
     found = bifseg_refine(model, image, None, t0=0, t1=1, rounds=1, steps=3, lr=0.1, **CUT)
     with torch.no_grad():
-        assert torch.equal(found.prob, model.eval()(image).sigmoid())
+        prob = model.eval()(image).sigmoid()
+    torch.testing.assert_close(found.prob, prob, rtol=1e-4, atol=1e-7)  # two copies round otherwise
     assert found.history[0].losses == [0, 0, 0]
 
 
