@@ -12,7 +12,7 @@ import argparse
 
 import torch
 from monai.losses import DiceLoss
-from timing import RESULTS, machine, milliseconds, seconds, table
+from timing import machine, milliseconds, publish, seconds, table
 from torch import nn
 
 from medseg_core.models.isensee import IsenseeUNet
@@ -152,10 +152,7 @@ def main():
     header += ["network", "second cut", "in all", "ratio"]
     text = f"{machine(torch.device('cpu'))}\n\n{table(header, whole)}\n\n"
     text += f"{table(['crop', 'part', 'time'], parts)}\n"
-    print("\n" + text)
-    if options.write:
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / "bifseg_round.md").write_text(text)
+    publish("bifseg_round", text, options.write)
 
 
 if __name__ == "__main__":

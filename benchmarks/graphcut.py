@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from maxflow import GraphFloat
 from scipy.ndimage import gaussian_filter
-from timing import RESULTS, machine, milliseconds, seconds, table
+from timing import machine, milliseconds, publish, seconds, table
 
 from medseg_core.rng import numpy_rng
 from medseg_core.solvers.graphcut import (
@@ -225,10 +225,7 @@ def main():
     text = "\n".join(
         [machine(torch.device("cpu")) + ".\n", *tables, "Inputs:\n\n" + inputs[:-2] + ".\n"]
     )
-    print("\n" + text)
-    if options.write:
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / "graphcut.md").write_text(text)
+    publish("graphcut", text, options.write)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ gradients agree and that both ways of Algorithm 1 reach the same γ is checked.
 import argparse
 
 import torch
-from timing import RESULTS, machine, milliseconds, seconds, table
+from timing import machine, milliseconds, publish, seconds, table
 
 from medseg_core.physics.noise import gaussian_field
 from medseg_core.rng import generator
@@ -120,10 +120,7 @@ def main():
     ]
     where = f"{machine(torch.device('cpu'))}; the fastest of {options.repeats} turns"
     text = f"{where}\n\n{table(first, learnt)}\n\n{table(second, gradients)}\n"
-    print("\n" + text)
-    if options.write:
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / "max_margin.md").write_text(text)
+    publish("max_margin", text, options.write)
 
 
 if __name__ == "__main__":

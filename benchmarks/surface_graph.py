@@ -14,7 +14,7 @@ import torch
 from maxflow import GraphInt
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import maximum_flow
-from timing import RESULTS, machine, milliseconds, seconds, table
+from timing import machine, milliseconds, publish, seconds, table
 
 from medseg_core.phantoms import ivus_polar
 from medseg_core.rng import numpy_rng
@@ -161,10 +161,7 @@ def main():
         "node weights, scipy",
     ]
     text = f"{machine(torch.device('cpu'))}\n\n{table(header, rows)}\n"
-    print("\n" + text)
-    if options.write:
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / "surface_graph.md").write_text(text)
+    publish("surface_graph", text, options.write)
 
 
 if __name__ == "__main__":

@@ -52,3 +52,11 @@ def table(header, rows):
     """A Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def publish(name, text, write):
+    """Show a benchmark's page; with `write` store it, where the book takes it from."""
+    print("\n" + text)
+    if write:
+        RESULTS.mkdir(exist_ok=True)
+        (RESULTS / f"{name}.md").write_text(text)

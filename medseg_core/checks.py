@@ -119,6 +119,29 @@ def between(v: T, name: str, lo: float | None, hi: float | None) -> T:
     return v
 
 
+def positive(v: float, name: str) -> float:
+    """Refuse a number that is not above 0 and finite; returns `v`.
+
+    Raises:
+        ValueError: zero, a negative number, infinity or NaN.
+    """
+    if not 0 < v < np.inf:
+        raise ValueError(f"{name} must be positive and finite, got {v}")
+    return v
+
+
+def spacing(v: Sequence[float] | None, ndim: int) -> tuple[float, ...]:
+    """Lengths of a pixel, one positive number for each of `ndim` axes; None gives ones.
+
+    Raises:
+        ValueError: another number of them, or one that is not above 0 and finite.
+    """
+    lengths = (1.0,) * ndim if v is None else tuple(float(s) for s in v)
+    if len(lengths) != ndim or not all(0 < s < np.inf for s in lengths):
+        raise ValueError(f"spacing must be {ndim} positive numbers, got {v}")
+    return lengths
+
+
 def same_shape(a: Any, b: Any, names: Sequence[str]) -> None:
     """Refuse two arrays of different shapes; `names` are their two names.
 

@@ -83,9 +83,7 @@ class ScribblePad:
         checks.choice(len(size), "axes of image (H, W) or (D, H, W)", (2, 3))
         self._labels = _fitting(labels, size, "labels")
         self._truth = None if truth is None else _fitting(truth, size, "truth")
-        spacing = (1.0,) * len(size) if spacing is None else tuple(spacing)
-        if len(spacing) != len(size) or not all(0 < s < float("inf") for s in spacing):
-            raise ValueError(f"spacing must be {len(size)} positive numbers, got {spacing}")
+        spacing = checks.spacing(spacing, len(size))
         self._zoom = zooms(size, spacing, checks.between(side, "side", 32, None))
         self._vlim = vlim or tuple(np.percentile(self._image, (0.5, 99.5)))
         self._solve, self._strokes = solve, Strokes(size)

@@ -98,3 +98,18 @@ def test_same_shape():
     checks.same_shape(np.zeros((2, 3)), torch.zeros(2, 3), ("pred", "ref"))
     with pytest.raises(ValueError, match=r"pred and ref .* \(2, 3\) and \(3, 2\)"):
         checks.same_shape(np.zeros((2, 3)), np.zeros((3, 2)), ("pred", "ref"))
+
+
+@pytest.mark.parametrize("bad", [0, -1.0, float("inf"), float("nan")])
+def test_positive(bad):
+    assert checks.positive(1e-9, "lam") == 1e-9
+    with pytest.raises(ValueError, match="lam must be positive and finite"):
+        checks.positive(bad, "lam")
+
+
+@pytest.mark.parametrize("bad", [(1.0,), (1.0, 2.0, 3.0), (1.0, 0.0), (1.0, float("nan"))])
+def test_spacing(bad):
+    assert checks.spacing(None, 3) == (1.0, 1.0, 1.0)
+    assert checks.spacing([1, 2], 2) == (1.0, 2.0)
+    with pytest.raises(ValueError, match="spacing must be 2 positive numbers"):
+        checks.spacing(bad, 2)

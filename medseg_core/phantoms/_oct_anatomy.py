@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor
 
-from medseg_core.physics.noise import gaussian_field
+from medseg_core.phantoms._draw import Draw
 from medseg_core.physics.shapes import coverage
 
 LAYERS = ("RNFL", "GCIPL", "INL", "OPL", "ONL", "IS", "OS", "RPE")
@@ -21,29 +21,6 @@ ONL, IS, OS, RPE = 4, 5, 6, 7  # places in LAYERS; the surface of the same numbe
 MEAN_PX = (13.0, 14.0, 12.0, 10.0, 20.0, 8.0, 5.0, 6.0)  # at H = 128
 PIT_LAYERS = 4  # RNFL to OPL: the layers that the fovea pushes aside
 PIT_DEPTH = 0.97
-
-
-class Draw:
-    """Short names for draws from one generator."""
-
-    def __init__(self, gen: torch.Generator) -> None:
-        self.gen = gen
-
-    def uniform(self, lo: float, hi: float) -> float:
-        return lo + (hi - lo) * float(torch.rand((), generator=self.gen))
-
-    def normal(self) -> float:
-        return float(torch.randn((), generator=self.gen))
-
-    def integer(self, lo: int, hi: int) -> int:
-        """Uniform in lo … hi, both included."""
-        return int(torch.randint(lo, hi + 1, (), generator=self.gen))
-
-    def process(self, slices: int, width: int, length: float) -> Tensor:
-        """Gaussian process ``(slices, W)``, variance 1, covariance exp(−d²/2ℓ²), ℓ = length·W."""
-        stretch = (slices / width, 1.0)
-        sigma = length * width / math.sqrt(2)
-        return gaussian_field((slices, width), self.gen, sigma_px=sigma, anisotropy=stretch)
 
 
 def draw_retina(draw: Draw, size: tuple[int, int], slices: int, *, thin: bool, pinch: bool) -> dict:

@@ -6,12 +6,13 @@ import torch
 from torch import Tensor
 
 from medseg_core.phantoms import _oct_anatomy as anatomy
+from medseg_core.phantoms._draw import Draw
 from medseg_core.phantoms._oct_anatomy import IS, ONL, OS, RPE
 from medseg_core.physics.noise import blur, gaussian_field
 from medseg_core.physics.shapes import coverage
 
 
-def draw_reflectivity(draw: anatomy.Draw) -> dict[str, float]:
+def draw_reflectivity(draw: Draw) -> dict[str, float]:
     """Relative brightness of each tissue, vitreous to choroid.
 
     Two borders are nearly invisible, and step the same way as the clear one beside them: GCIPL to

@@ -13,7 +13,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from medseg_core.phantoms import _organ_shapes as shapes
-from medseg_core.phantoms._oct_anatomy import Draw
+from medseg_core.phantoms._draw import Draw
 
 GAP = 0.12  # between the object and a neighbour of its own intensity that must not touch it
 FADE = 0.15  # half the depth over which a vanished edge is smeared

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from medseg_core.phantoms._oct_anatomy import Draw
+from medseg_core.phantoms._draw import Draw
 
 Vector = Sequence[float]
 UPRIGHT = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))

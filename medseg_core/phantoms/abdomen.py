@@ -17,10 +17,10 @@ from torch import Tensor
 from medseg_core import checks, rng
 from medseg_core.phantoms import _organ_context as context
 from medseg_core.phantoms import _organ_shapes as shapes
-from medseg_core.phantoms._oct_anatomy import Draw
+from medseg_core.phantoms._draw import Draw
+from medseg_core.phantoms._series import series
 from medseg_core.physics.noise import bias_field, blur, gaussian_field, rician
 from medseg_core.physics.shapes import coverage, mask_to_boxes
-from medseg_core.stacking import stack
 
 KINDS = shapes.KINDS
 MODALITY = ("mr", "mr", "mr", "ct", "ct")
@@ -73,8 +73,6 @@ def organ_in_context(
     Raises:
         ValueError: an argument out of range.
     """
-    checks.between(n, "n", 1, math.inf)
-    checks.between(start, "start", 0, math.inf)
     options = {
         "size": size,
         "kind": kind,
@@ -82,12 +80,15 @@ def organ_in_context(
         "n_distractors": n_distractors,
         "touching": touching,
     }
-    samples = []
-    for index in range(start, start + n):
-        params = organ_in_context_params(seed, index, **options)
-        gen = rng.generator(seed, index, "organ_in_context.noise")
-        samples.append(render_organ_in_context(params, gen=gen))
-    return stack(samples)
+    return series(
+        "organ_in_context",
+        organ_in_context_params,
+        render_organ_in_context,
+        n,
+        seed,
+        start,
+        **options,
+    )
 
 
 def organ_in_context_params(

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from medseg_core import checks, rng
+from medseg_core.phantoms._series import series
 from medseg_core.physics.noise import bias_field, blur, gaussian_field, rician
 from medseg_core.physics.shapes import coverage
-from medseg_core.stacking import stack
 
 BACKGROUND, RV, MYOCARDIUM, LV = 0, 1, 2, 3  # the label table of ACDC
 LEVELS = ("base", "mid", "apex")
@@ -61,8 +61,6 @@ def cardiac_sax(
     Raises:
         ValueError: an argument out of range. NotImplementedError: a cine is asked for.
     """
-    checks.between(n, "n", 1, math.inf)
-    checks.between(start, "start", 0, math.inf)
     options = {
         "size": size,
         "frames": frames,
@@ -74,12 +72,7 @@ def cardiac_sax(
         "drift": drift,
         "phase": phase,
     }
-    samples = []
-    for index in range(start, start + n):
-        params = cardiac_sax_params(seed, index, **options)
-        noise = rng.generator(seed, index, "cardiac_sax.noise")
-        samples.append(render_cardiac_sax(params, gen=noise))
-    return stack(samples)
+    return series("cardiac_sax", cardiac_sax_params, render_cardiac_sax, n, seed, start, **options)
 
 
 def cardiac_sax_params(

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from medseg_core import checks, rng
+from medseg_core.phantoms._series import series
 from medseg_core.physics.noise import RAYLEIGH_SD, blur, gaussian_field, rician, speckle
 from medseg_core.physics.shapes import coverage, region_label
-from medseg_core.stacking import stack
 
 BLOOD, WALL, OUTSIDE = 0, 1, 2  # regions of `label`, one more below each surface
 SURFACES = ("lumen", "media")
@@ -60,21 +60,13 @@ def ivus_polar(
     Raises:
         ValueError: an argument out of range.
     """
-    checks.between(n, "n", 1, math.inf)
-    checks.between(start, "start", 0, math.inf)
     options = {
         "size": size,
         "guide_wire": guide_wire,
         "calcification": calcification,
         "side_branch": side_branch,
     }
-    samples = []
-    for index in range(start, start + n):
-        params = ivus_polar_params(seed, index, **options)
-        samples.append(
-            render_ivus_polar(params, gen=rng.generator(seed, index, "ivus_polar.noise"))
-        )
-    return stack(samples)
+    return series("ivus_polar", ivus_polar_params, render_ivus_polar, n, seed, start, **options)
 
 
 def ivus_polar_params(

@@ -14,6 +14,7 @@ import torch
 
 from medseg_core import checks, rng
 from medseg_core.phantoms import _oct_anatomy as anatomy
+from medseg_core.phantoms._draw import Draw
 from medseg_core.phantoms._oct_signal import back_scatter, draw_reflectivity, point_spread
 from medseg_core.physics import noise
 from medseg_core.physics.shapes import region_label
@@ -148,7 +149,7 @@ def _checked(
 
 def _draw_volume(seed: int, number: int, **o) -> dict:
     """What the slices of a volume share, and the geometry of all of them."""
-    draw = anatomy.Draw(rng.generator(seed, number, "oct_bscan.volume"))
+    draw = Draw(rng.generator(seed, number, "oct_bscan.volume"))
     size, slices, pathology = o["size"], o["slices"], o["pathology"]
     width, thin = size[1], pathology is not None
     volume = anatomy.draw_retina(draw, size, slices, thin=thin, pinch=o["pinch"])
@@ -170,14 +171,14 @@ def _draw_volume(seed: int, number: int, **o) -> dict:
         volume["atrophy"] = anatomy.draw_atrophy(draw, size, slices)
         volume["atrophy_degree"] = draw.uniform(0.2, 0.8)  # how far it has gone
     # The graders' error is no part of the anatomy: a stream of its own.
-    grader = anatomy.Draw(rng.generator(seed, number, "oct_bscan.annotation"))
+    grader = Draw(rng.generator(seed, number, "oct_bscan.annotation"))
     volume["registration_px"] = grader.integer(-o["registration_error"], o["registration_error"])
     return volume
 
 
 def _draw_slice(seed: int, index: int, volume: dict, **o) -> dict:
     """The volume at one slice, and what belongs to this B-scan alone."""
-    draw = anatomy.Draw(rng.generator(seed, index, "oct_bscan.slice"))
+    draw = Draw(rng.generator(seed, index, "oct_bscan.slice"))
     k, width = index % o["slices"], o["size"][1]
     shared = ("gain", "floor", "reflectivity", "attenuation", "choroid_px", "amd", "pit")
     params = {key: volume[key] for key in shared} | {

@@ -7,14 +7,14 @@ units: air −1000, water 0. Taught in the chapter `max-margin-crf`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from medseg_core import checks, rng
-from medseg_core.phantoms._oct_anatomy import Draw
+from medseg_core.phantoms._draw import Draw
+from medseg_core.phantoms._series import series
 from medseg_core.phantoms._thorax_anatomy import (
     draw_chest,
     draw_heart,
@@ -26,7 +26,6 @@ from medseg_core.phantoms._thorax_anatomy import (
 )
 from medseg_core.physics.noise import blur, gaussian_field, ramp_field
 from medseg_core.physics.shapes import coverage
-from medseg_core.stacking import stack
 
 FIELD_MM = 240.0  # side of the reconstructed field of view
 WINDOW_HU = (-200.0, 400.0)  # black and white of the image
@@ -67,17 +66,11 @@ def thorax_ct(
     Raises:
         ValueError: an argument out of range. NotImplementedError: ``output="volume"``.
     """
-    checks.between(n, "n", 1, math.inf)
-    checks.between(start, "start", 0, math.inf)
     checks.choice(output, "output", OUTPUTS)
     if output == "volume":
         raise NotImplementedError("output='volume' does not exist yet; output='axial' does")
     options = {"size": size, "contrast_agent": contrast_agent, "level": level}
-    samples = []
-    for index in range(start, start + n):
-        params = thorax_ct_params(seed, index, **options)
-        samples.append(render_thorax_ct(params, gen=rng.generator(seed, index, "thorax_ct.noise")))
-    return stack(samples)
+    return series("thorax_ct", thorax_ct_params, render_thorax_ct, n, seed, start, **options)
 
 
 def thorax_ct_params(

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 from medseg_core import checks, rng
+from medseg_core.phantoms._series import series
 from medseg_core.phantoms._ultrasound_anatomy import draw_dropouts, draw_heart, regions
 from medseg_core.phantoms._ultrasound_echoes import echoes
 from medseg_core.physics.acoustics import log_compress, scan_convert, speckle_envelope
 from medseg_core.physics.deform import identity_grid
 from medseg_core.physics.noise import gaussian_field, rician
-from medseg_core.stacking import stack
 
 VENTRICLE, WALL, ATRIUM = 1, 2, 3  # of hidden["label"]
 FIELD_MM = 153.6  # height of the image: a pixel at size 96 is 1.6 mm
@@ -58,15 +58,16 @@ def ultrasound_bmode(
     Raises:
         ValueError: an argument out of range.
     """
-    checks.between(n, "n", 1, math.inf)
-    checks.between(start, "start", 0, math.inf)
     options = {"size": size, "dropout": dropout, "speckle": speckle}
-    samples = []
-    for index in range(start, start + n):
-        params = ultrasound_bmode_params(seed, index, **options)
-        gen = rng.generator(seed, index, "ultrasound_bmode.noise")
-        samples.append(render_ultrasound_bmode(params, gen=gen))
-    return stack(samples)
+    return series(
+        "ultrasound_bmode",
+        ultrasound_bmode_params,
+        render_ultrasound_bmode,
+        n,
+        seed,
+        start,
+        **options,
+    )
 
 
 def ultrasound_bmode_params(

@@ -29,9 +29,8 @@ def log_compress(
     Raises:
         ValueError: a negative or non-finite amplitude, a range or reference that is not positive.
     """
-    for name, value in (("dynamic_range_db", dynamic_range_db), ("reference", reference)):
-        if not 0 < value < math.inf:
-            raise ValueError(f"{name} must be positive and finite, got {value}")
+    checks.positive(dynamic_range_db, "dynamic_range_db")
+    checks.positive(reference, "reference")
     checks.finite(envelope, "envelope")
     checks.between(envelope, "envelope", 0, None)
     black = 10 ** (-dynamic_range_db / 20)

@@ -169,8 +169,7 @@ def from_polar(
     """
     checks.shape(polar, "polar", "N C n_radii n_angles")
     checks.shape(centre, "centre", "N 2", N=polar.shape[0])
-    if not 0 < radius_px < math.inf:
-        raise ValueError(f"radius_px must be positive and finite, got {radius_px}")
+    checks.positive(radius_px, "radius_px")
     n_radii, n_angles = polar.shape[2:]
     points = identity_grid(size, polar) - centre.detach().to(polar)[:, None, None]  # (N,H,W,2)
     row = points.norm(dim=-1) * (n_radii / radius_px)

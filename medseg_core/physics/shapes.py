@@ -148,8 +148,7 @@ def boxes_to_mask(boxes: Tensor, size: Sequence[int], scale: float = 1.0) -> Ten
     ndim = len(size)
     checks.shape(boxes, "boxes", f"B {2 * ndim}")
     corners = checks.finite(boxes, "boxes").double()
-    if not 0 < scale < math.inf:
-        raise ValueError(f"scale must be positive and finite, got {scale}")
+    checks.positive(scale, "scale")
     low, high = corners[:, :ndim], corners[:, ndim:]
     if not (low < high).all():
         at = int((low >= high).any(1).nonzero()[0])

@@ -18,12 +18,7 @@ import torch
 from torch import Tensor
 
 from medseg_core import checks
-from medseg_core.solvers.grid_checks import (
-    checked_connectivity,
-    checked_image,
-    checked_spacing,
-    positive,
-)
+from medseg_core.solvers.grid_checks import checked_connectivity, checked_image
 from medseg_core.solvers.grid_cut import OFFSETS, pair_slices
 
 if TYPE_CHECKING:
@@ -70,8 +65,8 @@ def geodesic_distance(
     if not isinstance(seeds, Tensor) or seeds.dtype != torch.bool:
         raise TypeError(f"seeds must be a bool tensor, got {getattr(seeds, 'dtype', type(seeds))}")
     checks.same_shape(image, seeds, ("image", "seeds"))
-    positive(eps, "eps")
-    lengths = checked_spacing(spacing, len(size))
+    checks.positive(eps, "eps")
+    lengths = checks.spacing(spacing, len(size))
     limit = math.inf if limit is None else checks.between(limit, "limit", 0, None)
     connectivity = checked_connectivity(connectivity, len(size), (8, 26))
 

@@ -65,11 +65,8 @@ def contrast_weights(
     checks.finite(image, "image")
     checks.between(checks.finite(lam, "lam"), "lam", 0, None)
     checks.between(checks.finite(constant, "constant"), "constant", 0, None)
-    if not 0 < sigma < math.inf:
-        raise ValueError(f"sigma must be positive and finite, got {sigma}")
-    spacing = (1.0,) * len(size) if spacing is None else tuple(float(s) for s in spacing)
-    if len(spacing) != len(size) or not all(0 < s < math.inf for s in spacing):
-        raise ValueError(f"spacing must be {len(size)} positive numbers, got {spacing}")
+    checks.positive(sigma, "sigma")
+    spacing = checks.spacing(spacing, len(size))
     weights = image.new_zeros(len(image), len(steps), *size)
     for o, step in enumerate(steps):
         here, there = ((..., *part) for part in pair_slices(step))

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -27,27 +24,12 @@ def checked_image(image: Tensor, name: str) -> tuple[int, ...]:
     return size
 
 
-def checked_spacing(spacing: Sequence[float] | None, ndim: int) -> tuple[float, ...]:
-    """Millimetres per pixel, one positive number per axis; ones where `spacing` is None."""
-    lengths = (1.0,) * ndim if spacing is None else tuple(float(s) for s in spacing)
-    if len(lengths) != ndim or not all(0 < s < math.inf for s in lengths):
-        raise ValueError(f"spacing must be {ndim} positive numbers, got {spacing}")
-    return lengths
-
-
 def checked_connectivity(connectivity: int | None, ndim: int, default: tuple[int, int]) -> int:
     """The neighbourhood, one that fits `ndim`; None: `default` for the plane and for space."""
     if connectivity is None:
         return default[ndim - 2]
     fitting = [c for c, steps in OFFSETS.items() if len(steps[0]) == ndim]
     return checks.choice(connectivity, "connectivity", fitting)
-
-
-def positive(value: float, name: str) -> float:
-    """Refuse a number that is not positive and finite; returns it."""
-    if not 0 < value < math.inf:
-        raise ValueError(f"{name} must be positive and finite, got {value}")
-    return value
 
 
 def checked_prob(prob: Tensor, image: Tensor) -> Tensor:

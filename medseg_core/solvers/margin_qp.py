@@ -237,5 +237,4 @@ def _check(qp: MarginQP) -> None:
     checks.between(qp.n_images, "n_images", 1, None)
     if k:
         checks.between(qp.image, "image", 0, qp.n_images - 1)
-    if not 0 < qp.C < np.inf:
-        raise ValueError(f"C must be positive and finite, got {qp.C}")
+    checks.positive(qp.C, "C")

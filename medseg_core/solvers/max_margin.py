@@ -11,7 +11,6 @@ Algorithm 1 (`margin_fit`) finds them by exact cuts. The gradient of γ stands i
 
 from __future__ import annotations
 
-import math
 import operator
 import warnings
 from collections.abc import Iterable, Sequence
@@ -68,9 +67,7 @@ class MaxMarginCRF:
             raise ValueError(f"image must hold at least one pixel, got {tuple(image.shape)}")
         checks.finite(image, "image")
         truth = _labels(target, "target")
-        if not 0 < C < math.inf:
-            raise ValueError(f"C must be positive and finite, got {C}")
-        self.C, self.connectivity = float(C), connectivity
+        self.C, self.connectivity = float(checks.positive(C, "C")), connectivity
         self.w0 = _weights(w0, "w0")
         self.size = (sizes["H"], sizes["W"])
         grid = GridCut(self.size, connectivity)
@@ -202,8 +199,7 @@ class MaxMarginCRF:
             ImportError: without clarabel (``pip install medseg-core[qp]``).
         """
         checks.choice(solve_after, "solve_after", ("round", "image"))
-        if not 0 < eps < math.inf:
-            raise ValueError(f"eps must be positive and finite, got {eps}")
+        checks.positive(eps, "eps")
         max_rounds = checks.between(operator.index(max_rounds), "max_rounds", 1, None)
         fit = algorithm_1(
             self._programme(logits, margin),

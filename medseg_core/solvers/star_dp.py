@@ -184,8 +184,7 @@ def soft_circular_dp(g: Tensor, delta: int, gamma: float) -> tuple[Tensor, Tenso
         value ``(B,)`` and marginals ``(B,N,M)``, whose lines sum to 1.
     """
     delta = min(_check(g, delta), g.shape[2] - 2)
-    if not 0 < gamma < INF:
-        raise ValueError(f"gamma must be positive and finite, got {gamma}")
+    checks.positive(gamma, "gamma")
     wants_graph = g.requires_grad and torch.is_grad_enabled()
     with torch.enable_grad():
         unary = 2 * (g if wants_graph else g.detach()).diff(dim=-1)  # (B,N,M)
@@ -264,8 +263,7 @@ def _perturbed(
     g: Tensor, delta: int, sigma: float, n_samples: int, gen: torch.Generator
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Noise ``(s,B,N,M+1)`` and answers ``(s,B,N)``, in parts of about 256 maps."""
-    if not 0 < sigma < INF:
-        raise ValueError(f"sigma must be positive and finite, got {sigma}")
+    checks.positive(sigma, "sigma")
     checks.between(n_samples, "n_samples", 1, None)
     g = g.detach()
     part = max(1, 256 // max(1, len(g)))

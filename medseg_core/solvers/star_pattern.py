@@ -41,8 +41,7 @@ def star_pattern(
     checks.finite(centre, "centre")
     checks.between(n_lines, "n_lines", 3, None)
     checks.between(n_points, "n_points", 1, None)
-    if not 0 < radius < float("inf"):
-        raise ValueError(f"radius must be positive and finite, got {radius}")
+    checks.positive(radius, "radius")
     centre = centre if centre.is_floating_point() else centre.float()
     direction = _directions(centre, n_lines, angle0)  # (B,N,2)
     r = torch.arange(n_points + 1, dtype=centre.dtype, device=centre.device) * (radius / n_points)

@@ -13,7 +13,7 @@ from medseg_core.phantoms import (
     organ_in_context_params,
     render_organ_in_context,
 )
-from medseg_core.phantoms._oct_anatomy import Draw
+from medseg_core.phantoms._draw import Draw
 from medseg_core.phantoms.abdomen import FIELD_MM, MARGIN, MODALITY, POLARITY
 from medseg_core.physics.shapes import mask_to_boxes
 from medseg_core.rng import generator
