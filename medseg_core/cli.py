@@ -128,36 +128,57 @@ def show(ctx: click.Context, slug: str) -> None:
     _print_claims(notebook.payload(chapter.outputs, notebook.CLAIMS_MIME))
 
 
+def _parameter_options(command: Command) -> Command:
+    """-p, --set and their short forms, for commands that run chapters."""
+    for option in reversed(
+        (
+            click.option(
+                "-p",
+                "parameters",
+                nargs=2,
+                multiple=True,
+                metavar="NAME VALUE",
+                help="A parameter; VALUE as in YAML, e.g. -p overrides '{n_train: 20}'.",
+            ),
+            click.option(
+                "--set",
+                "settings",
+                multiple=True,
+                metavar="KEY=VALUE",
+                help="One of the chapter's settings; short for -p overrides '{KEY: VALUE}'.",
+            ),
+            click.option("--scale", help="smoke | lesson | paper; short for -p scale ..."),
+            click.option("--device", help="auto | cpu | cuda | cuda:1 | mps; short for -p ..."),
+            click.option("--time-limit", type=float, metavar="SECONDS", help="Of each run."),
+            click.option("--memory-limit", type=float, metavar="MIB", help="Of each run."),
+            click.option("--no-progress", is_flag=True, help="No progress bar."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
 @main.command()
-@click.argument("slug")
-@click.option(
-    "-p",
-    "parameters",
-    nargs=2,
-    multiple=True,
-    metavar="NAME VALUE",
-    help="A parameter of the notebook; VALUE as in YAML, e.g. -p overrides '{n_train: 20}'.",
-)
-@click.option(
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="One of the chapter's settings; short for -p overrides '{KEY: VALUE}'.",
-)
-@click.option("--scale", help="smoke | lesson | paper; short for -p scale ...")
+@click.argument("slug", required=False)
+@_parameter_options
 @click.option("--seed", type=int, help="Short for -p seed ...")
-@click.option("--device", help="auto | cpu | cuda | cuda:1 | mps; short for -p device ...")
 @click.option("-o", "--output", help="Executed notebook; default: runs/SLUG/... here.")
-@click.option("--no-progress", is_flag=True, help="No progress bar.")
+@click.option("--all", "all_", is_flag=True, help="Every notebook that has scales, side by side.")
+@click.option("--workers", type=click.IntRange(1), help="With --all: runs at a time.")
+@click.option("--out", metavar="FOLDER", help="With --all: folder or s3://... of the notebooks.")
 @click.pass_context
 def run(
     ctx: click.Context,
-    slug: str,
+    slug: str | None,
     parameters: tuple[tuple[str, str], ...],
     settings: tuple[str, ...],
     output: str | None,
+    time_limit: float | None,
+    memory_limit: float | None,
     no_progress: bool,
+    all_: bool,
+    workers: int | None,
+    out: str | None,
     **short: Any,
 ) -> None:
     """Run a chapter (a slug, or the path of a notebook) with your parameters.
@@ -166,10 +187,25 @@ def run(
     medseg run edpcnn --scale smoke
     medseg run edpcnn --seed 3 --set n_train=20
     medseg run edpcnn --scale paper -p data_dir ~/ACDC -p device cuda
+    medseg run --all --scale smoke --workers 2
     """
     from medseg_core.chapters import run as runner
+    from medseg_core.chapters.limits import Limits
 
     given = _given(parameters, settings, short)
+    limits = Limits(time_limit, memory_limit)
+    if all_:
+        if slug or output:
+            raise UsageError("--all runs every chapter: give neither a chapter nor --output")
+        from medseg_core.chapters.sweeps import command
+
+        where = command.Where(workers, device=str(given.get("device", "auto")))
+        options = command.Options(where, limits, again=True, progress=not no_progress)
+        ctx.exit(command.run_all(_select(ctx, ()), given, out, options))
+    if not slug:
+        raise UsageError("name the chapter to run, or give --all")
+    if workers or out:
+        raise UsageError("--workers and --out belong to --all; one run's file is --output")
     root = Path(ctx.obj).resolve() if ctx.obj else None
     prepared = runner.prepare(slug, given, root=root)
     if prepared.note:
@@ -178,7 +214,9 @@ def run(
         target = runner.default_output(prepared)
         target.parent.mkdir(parents=True, exist_ok=True)
         output = str(target)
-    result = runner.execute(slug, output, given, progress=not no_progress, root=root)
+    result = runner.execute(
+        slug, output, given, progress=not no_progress, root=root, limits=limits
+    )  # fmt: skip
     if not result.ok:
         _fail(result)
         ctx.exit(1)
@@ -188,6 +226,65 @@ def run(
         f"\n{_duration(result.seconds)}" + (f", peak memory {memory:.0f} MiB" if memory else "")
     )
     click.echo(_relative(result.output))
+
+
+@main.command()
+@click.argument("slug")
+@click.option(
+    "-g",
+    "grid",
+    multiple=True,
+    metavar="NAME=V1,V2",
+    help="A parameter or setting and its values; several -g: all combinations.",
+)
+@click.option("--seeds", metavar="0..4", help="0..4, 0..40..10 or 0,3,7.")
+@_parameter_options
+@click.option("--workers", type=click.IntRange(1), help="Runs at a time on this machine.")
+@click.option("--scheduler", metavar="tcp://...", help="A Dask cluster that is there already.")
+@click.option("--slurm", type=click.Path(path_type=Path), metavar="SETTINGS.YAML", help="SLURM.")
+@click.option("--dry-run", is_flag=True, help="Show the points and, with --slurm, the job script.")
+@click.option("--again", is_flag=True, help="Run all points, those that are done as well.")
+@click.option("--out", metavar="FOLDER", help="Folder or s3://...; default: runs/SLUG/sweep-SCALE.")
+@click.pass_context
+def sweep(
+    ctx: click.Context,
+    slug: str,
+    grid: tuple[str, ...],
+    seeds: str | None,
+    parameters: tuple[tuple[str, str], ...],
+    settings: tuple[str, ...],
+    time_limit: float | None,
+    memory_limit: float | None,
+    no_progress: bool,
+    workers: int | None,
+    scheduler: str | None,
+    slurm: Path | None,
+    dry_run: bool,
+    again: bool,
+    out: str | None,
+    **short: Any,
+) -> None:
+    """Run a chapter at every point of a grid, into one folder with one table.
+
+    The same command again runs only what is missing or failed.
+
+    \b
+    medseg sweep edpcnn -g steps=100,200 --seeds 0..40..10 --scale smoke
+    medseg sweep edpcnn -g sigma=0.5,1,2 --workers 4 --out runs/sigma
+    medseg sweep edpcnn --seeds 0..4 --slurm cluster.yaml --out s3://bucket/edpcnn
+    """
+    from medseg_core.chapters.limits import Limits
+    from medseg_core.chapters.sweeps import command
+
+    given = _given(parameters, settings, short)
+    if sum(map(bool, (workers, scheduler, slurm))) > 1:
+        raise UsageError("give one of --workers, --scheduler and --slurm")
+    where = command.Where(workers, scheduler, slurm, str(given.get("device", "auto")))
+    options = command.Options(
+        where, Limits(time_limit, memory_limit), again, not no_progress, title=slug
+    )  # fmt: skip
+    (chapter,) = _select(ctx, (slug,))
+    ctx.exit(command.run_sweep(chapter, grid, seeds, given, out, options, dry_run=dry_run))
 
 
 @main.command()

@@ -11,6 +11,7 @@ from nbformat import NotebookNode
 from .notebook import heading_above
 
 WIDTH = 100
+LONGEST_LINE = 300
 SCREEN = 36  # lines of the report; the caller adds where the notebook lies
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 IN_CELL = re.compile(r"^\s*(?:Cell )?In\s?\[(\d+)\], line (\d+)")
@@ -34,6 +35,12 @@ class Failure:
 
     def __str__(self) -> str:
         return self.report()
+
+    @property
+    def summary(self) -> str:
+        """The failure in one line of a table."""
+        text = " ".join(f"cell {self.cell}: {self.ename}: {ANSI.sub('', self.evalue)}".split())
+        return text if len(text) <= LONGEST_LINE else f"{text[: LONGEST_LINE - 1]}…"
 
     def report(self) -> str:
         """The report, at most `SCREEN` lines of `WIDTH` characters."""

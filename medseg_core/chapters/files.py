@@ -21,11 +21,22 @@ def partial_name(target: Path) -> Path:
 
 def clean_partials(target: Path) -> list[Path]:
     """Delete what killed processes of this machine have left of `target`."""
+    return _clean(target.parent, f".{_escape(target.stem)}-*.partial{target.suffix}", target.stem)
+
+
+def clean_folder(folder: Path) -> list[Path]:
+    """Delete what killed processes of this machine have left of any file in a folder."""
+    return _clean(folder, ".*.partial.*")
+
+
+def _clean(folder: Path, pattern: str, stem: str | None = None) -> list[Path]:
     removed = []
-    for path in target.parent.glob(f".{_escape(target.stem)}-*.partial{target.suffix}"):
-        owner = _OWNER.search(path.name.removesuffix(f".partial{target.suffix}"))
-        owned = owner and path.name == f".{target.stem}{owner.group()}.partial{target.suffix}"
-        if owned and owner["host"] == _host() and not alive(int(owner["pid"])):
+    for path in folder.glob(pattern):
+        name = path.name.rpartition(".partial")[0]
+        owner = _OWNER.search(name)
+        if not owner or (stem is not None and name != f".{stem}{owner.group()}"):
+            continue
+        if owner["host"] == _host() and not alive(int(owner["pid"])):
             path.unlink(missing_ok=True)
             removed.append(path)
     return removed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,19 @@ from traitlets import default
 # A Unix socket's path must fit into 104 bytes on macOS (108 on Linux).
 LONGEST_SOCKET = 100
 LOG = "kernel.log"
+# What the runner needs to write into an object store. A chapter does not, and an output that shows
+# the environment (a traceback, a careless print) must not carry it away.
+SECRETS = (
+    "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN",
+    "AZURE_CLIENT_SECRET", "AZURE_STORAGE_KEY", "AZURE_STORAGE_CONNECTION_STRING",
+    "GITHUB_TOKEN", "GOOGLE_APPLICATION_CREDENTIALS",
+)  # fmt: skip
 
 
-def manager_class(folder: Path, cwd: Path, env: dict[str, str]) -> type[AsyncKernelManager]:
-    """A kernel manager for one run.
+def manager_class(
+    folder: Path, cwd: Path, env: dict[str, str], on_start: Callable[[int], None]
+) -> type[AsyncKernelManager]:
+    """A kernel manager for one run; `on_start` gets the kernel's process id.
 
     An empty list of kernel folders leaves Jupyter its native fallback, the Python that runs us: no
     kernel spec need be installed, and one that points to another Python does no harm. Sockets in
@@ -45,6 +55,7 @@ def manager_class(folder: Path, cwd: Path, env: dict[str, str]) -> type[AsyncKer
             # What the process itself says (a crash in C code) belongs to no cell.
             with (folder / LOG).open("wb") as log:
                 await super()._async_start_kernel(**kw, stdout=log, stderr=log)
+            on_start(self.provisioner.pid)
 
         start_kernel = _async_start_kernel
 
@@ -52,9 +63,10 @@ def manager_class(folder: Path, cwd: Path, env: dict[str, str]) -> type[AsyncKer
 
 
 def kernel_environment(folder: Path, extra: dict[str, str]) -> dict[str, str]:
-    """The kernel's environment: ours, a private IPYTHONDIR, figures inline, debugger silent."""
+    """The kernel's environment: ours without the object store's keys, a private IPYTHONDIR (no
+    shared history), figures inline, debugger silent."""
     return {
-        **os.environ,
+        **{name: value for name, value in os.environ.items() if name not in SECRETS},
         "IPYTHONDIR": str(folder / "ipython"),
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import re
 from collections.abc import Iterator
@@ -105,6 +106,17 @@ def parameters(nb: NotebookNode) -> dict[str, dict[str, str]]:
     if not any("parameters" in tags(cell) for cell in nb.cells):
         return {}
     return papermill.inspect_notebook(nb)
+
+
+def settings(nb: NotebookNode) -> list[str]:
+    """Names of the chapter's settings: the fields of its class `Settings`; none without one."""
+    for cell in code_cells(nb):
+        if "class Settings" not in cell.source:
+            continue
+        for node in ast.walk(ast.parse(cell.source)):
+            if isinstance(node, ast.ClassDef) and node.name == "Settings":
+                return [a.target.id for a in node.body if isinstance(a, ast.AnnAssign)]
+    return []
 
 
 def outputs(nb: NotebookNode) -> Iterator[tuple[int, NotebookNode]]:

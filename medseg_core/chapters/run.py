@@ -21,6 +21,7 @@ from . import files, notebook, parameters
 from .catalogue import find_chapter, find_root
 from .errors import UsageError
 from .failure import Failure, from_error
+from .limits import Limits, Watchdog
 
 Progress = bool | Callable[[int, int, str], None]
 SCRATCH = "medseg-run-"
@@ -51,6 +52,15 @@ class Prepared:
     nb: NotebookNode
     given: dict[str, Any]
     note: str = ""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a kernel runs: its folder, its environment, its limits."""
+
+    cwd: Path
+    env: dict[str, str]
+    limits: Limits
 
 
 def prepare(
@@ -103,6 +113,7 @@ def execute(
     root: Path | None = None,
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
+    limits: Limits | None = None,
 ) -> RunResult:
     """Run a chapter with the parameters `given`; the executed notebook becomes `out`.
 
@@ -119,29 +130,34 @@ def execute(
     root : the book's root; default: found from the current folder
     cwd : the kernel's folder; default: the current one
     env : environment variables for the kernel, e.g. `{"OMP_NUM_THREADS": "1"}`
+    limits : of time and memory; a run that breaks one has failed with `TimeLimit` or `MemoryLimit`
 
     Raises: UsageError, before a kernel starts, for whatever the caller can get wrong.
     """
     prepared = prepare(slug_or_path, given, root=root)
     with _target(out, slug_or_path) as target:
-        return _run(prepared, target, str(out), progress, Path(cwd or Path.cwd()), dict(env or {}))
+        place = Place(Path(cwd or Path.cwd()), dict(env or {}), limits or Limits())
+        return _run(prepared, target, str(out), progress, place)
 
 
 def _run(
-    prepared: Prepared, target: Path, name: str, progress: Progress, cwd: Path, env: dict[str, str]
+    prepared: Prepared, target: Path, name: str, progress: Progress, place: Place
 ) -> RunResult:
     files.clean_partials(target)
     partial = files.partial_name(target)
     started, clock = datetime.now(timezone.utc), time.monotonic()
     try:
-        with _scratch() as folder:
-            failure = _papermill(prepared, partial, folder, progress, cwd, env)
+        with scratch() as folder:
+            failure = _papermill(prepared, partial, folder, progress, place)
         seconds = time.monotonic() - clock
         nb = notebook.read_stored(partial)
         record = provenance(prepared, nb, seconds, started)
         failed = failure is not None
         final = target.with_suffix(".failed.ipynb") if failed else target
-        nb.metadata["medseg"] = record | ({"failed": str(failure.cell)} if failed else {})
+        if failed:
+            record["failed"], record["ename"] = str(failure.cell), failure.ename
+            record["error"] = failure.summary
+        nb.metadata["medseg"] = record
         nb.metadata.get("papermill", {}).update(
             input_path=prepared.slug, output_path=final.name
         )  # papermill knows only the partial's name
@@ -182,14 +198,12 @@ def _papermill(
     partial: Path,
     folder: Path,
     progress: Progress,
-    cwd: Path,
-    env: dict[str, str],
+    place: Place,
 ) -> Failure | None:
     """Execute into `partial`; the failure, or None."""
     import papermill
-    from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
-    from .kernel import last_words, manager_class
+    from .kernel import manager_class
     from .progress import reporter
 
     nb, given = prepared.nb, prepared.given
@@ -201,7 +215,8 @@ def _papermill(
         return index - 1 if index >= injected else index
 
     current = 0
-    with reporter(progress, prepared.slug, nb) as report:
+    watchdog = Watchdog(place.limits)
+    with watchdog, reporter(progress, prepared.slug, nb) as report:
 
         def on_cell_start(cell: NotebookNode, cell_index: int) -> None:
             nonlocal current
@@ -217,24 +232,30 @@ def _papermill(
                 language="python",
                 progress_bar=False,
                 start_timeout=120,
-                kernel_manager_class=manager_class(folder, cwd, env),
+                kernel_manager_class=manager_class(folder, place.cwd, place.env, watchdog.watch),
                 on_cell_start=on_cell_start,
             )
         except papermill.PapermillExecutionError as error:
-            at = source_index(error.cell_index)
-            return from_error(
-                nb, prepared.slug, at, error.ename, error.evalue, error.traceback, error.exec_count
-            )
-        except DeadKernelError:
-            why = "the kernel died (often: out of memory, or killed from outside)"
-            said = f"{why}\n{last_words(folder)}"
-            return from_error(nb, prepared.slug, current, "DeadKernelError", said)
-        except CellTimeoutError as error:
-            return from_error(nb, prepared.slug, current, "CellTimeoutError", str(error))
-        except RuntimeError as error:
-            said = f"{error}\n{last_words(folder)}"
-            return from_error(nb, prepared.slug, current, "KernelError", said)
+            if not watchdog.broken:
+                at, said = source_index(error.cell_index), (error.ename, error.evalue)
+                return from_error(nb, prepared.slug, at, *said, error.traceback, error.exec_count)
+            return from_error(nb, prepared.slug, current, *watchdog.broken)
+        except RuntimeError as error:  # of nbclient and jupyter_client: the kernel, not a cell
+            said = watchdog.broken or _kernel_error(error, folder)
+            return from_error(nb, prepared.slug, current, *said)
     return None
+
+
+def _kernel_error(error: RuntimeError, folder: Path) -> tuple[str, str]:
+    """What happened to the kernel, with the last that it said."""
+    from nbclient.exceptions import DeadKernelError
+
+    from .kernel import last_words
+
+    if isinstance(error, DeadKernelError):
+        why = "the kernel died (often: out of memory, or killed from outside)"
+        return "DeadKernelError", f"{why}\n{last_words(folder)}"
+    return "KernelError", f"{error}\n{last_words(folder)}"
 
 
 @contextmanager
@@ -257,7 +278,7 @@ def _target(out: str | Path, source: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _scratch() -> Iterator[Path]:
+def scratch() -> Iterator[Path]:
     """The kernel's private folder; what killed runs of this machine left behind is removed."""
     root, host = Path(tempfile.gettempdir()), socket.gethostname()
     for left in root.glob(f"{SCRATCH}{host}-*"):
