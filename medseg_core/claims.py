@@ -1,7 +1,8 @@
 """The claims of a chapter: fixed before the experiment, judged by their spread, stored as data.
 
-A notebook calls `check` (and `exact`, `paper_only`, `note`) once per claim and `report` at its end;
-everybody else reads the stored verdicts back with `read`. `scales.begin` resets the list.
+A notebook calls `check` (and `exact`, `paper_only`, `note`) once per claim, `metric` for a figure
+that a table over many runs should have, and `report` at its end; everybody else reads the stored
+verdicts back with `read`. `scales.begin` resets the list.
 
 A claim's verdict is one of
 
@@ -43,6 +44,7 @@ class _State:
         self.context: dict[str, Any] = dict(CONTEXT)
         self.claims: dict[str, Claim] = {}
         self.cells: dict[str, Any] = {}
+        self.metrics: dict[str, float | None] = {}
         self.start = time.perf_counter()
 
 
@@ -176,11 +178,28 @@ def note(id: str, text: str, value: float | str) -> Claim:
     return _keep(Claim(id, text, NOTED, mean=tidy(value), n=1, values=[tidy(value)]))
 
 
+def metric(name: str, value: float) -> None:
+    """Keep a figure of the run for tables over many runs, such as `medseg sweep` makes.
+
+    Nothing is claimed of it and the page does not show it. The name must mean the same in every
+    run: "Dice, U-Net" with the number of images swept, not "Dice, U-Net (10 images)". A second
+    value replaces the first; NaN is kept as no value.
+
+    Raises:
+        ValueError: an empty name or one of several lines; infinity.
+    """
+    if not isinstance(name, str) or not name.strip() or "\n" in name:
+        raise ValueError(f"name must be one line of text, got {name!r}")
+    value = float(value)
+    _state.metrics[name] = None if np.isnan(value) else tidy(float(checks.finite(value, "value")))
+
+
 def payload() -> dict[str, Any]:
     """All claims so far with their run, as `report` stores them: plain JSON."""
     content = {
         **_state.context,
         "claims": [asdict(claim) for claim in _ordered()],
+        "metrics": dict(_state.metrics),
         "seconds": round(time.perf_counter() - _state.start, 1),
         "peak_memory_mb": tidy(provenance.peak_memory_mb()),
         "core": provenance.core_hashes(),
@@ -234,6 +253,11 @@ def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
         one, two = left[id], right[id]
         keys = [k for k in {**one, **two} if one.get(k) != two.get(k)]
         found += [f"{id} {key}: {one.get(key)!r} and {two.get(key)!r}" for key in keys]
+    figures = [x.get("metrics") or {} for x in (a, b)]
+    for name in sorted(figures[0].keys() & figures[1].keys()):
+        one, two = (x[name] for x in figures)
+        if one != two:
+            found.append(f"metric {name!r}: {one!r} and {two!r}")
     return found
 
 

@@ -473,3 +473,29 @@ def test_an_executed_notebook_stores_the_claims(tmp_path):
     (output,) = book.cells[0].outputs
     assert output["output_type"] == "display_data"
     assert set(output["data"]) == {"text/plain", "text/markdown", claims.MIME}
+
+
+def test_metrics_are_stored_beside_the_claims():
+    claims.metric("Dice, U-Net", 0.123456789)
+    claims.metric("Dice, U-Net", np.float32(0.5))  # a cell that runs again replaces its figure
+    claims.metric("ASSD (mm)", float("nan"))  # no reference had a surface: no value
+    assert claims.payload()["metrics"] == {"Dice, U-Net": 0.5, "ASSD (mm)": None}
+    claims.reset()
+    assert claims.payload()["metrics"] == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("", 1.0), ("two\nlines", 1.0), (3, 1.0), ("a", float("inf"))]
+)
+def test_metrics_refuse_what_no_table_can_hold(name, value):
+    with pytest.raises(ValueError, match=r"name|value"):
+        claims.metric(name, value)
+
+
+def test_runs_with_other_metrics_are_not_the_same():
+    claims.metric("Dice", 0.5)
+    one = claims.payload()
+    claims.metric("Dice", 0.6)
+    two = claims.payload()
+    assert claims.differences(one, two) == ["metric 'Dice': 0.5 and 0.6"]
+    assert claims.same(one, one | {"metrics": {}})  # stored before a chapter had any

@@ -1437,6 +1437,11 @@ claims.check(
 claims.paper_only("C7", "absolute Dice on liver, spleen and left atrium, and the user's time",
                   "0.891 and 0.918 after 15 scribbles; 0.911",
                   "absolute numbers belong to the paper's organs and to human users")  # fmt: skip
+for name in ("BIFSeg", "BIFSeg, w = 1", "CRF + scribbles"):
+    for k in (s.early, s.many, s.n_scribbles):
+        claims.metric(f"Dice, {name}, {k} scribbles", curves[name][:, :, k].mean())
+claims.metric("Dice, CNN", initial.mean("initial", "CNN"))
+claims.metric("Dice, CNN + CRF", initial.mean("initial", "CNN + CRF"))
 claims.report()
 
 # %% [markdown]

@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from medseg_core.chapters.text import duration
+
 from .point import DONE, Outcome
 
 SHOWN = 5  # of the slowest and the heaviest
@@ -85,13 +87,6 @@ def final(rows: Iterable[Mapping[str, Any]], seconds: float) -> str:
             lines.append(f"{title}: {', '.join(shown)}")
     lines += [f"{r['status']}: {r['point']}: {r['error']}" for r in rows if r["status"] != DONE]
     return "\n".join(lines)
-
-
-def duration(seconds: float) -> str:
-    """`45 s`, `12.3 min`, `3.2 h`."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def _number(value: Any) -> float | None:
