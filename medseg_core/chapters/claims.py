@@ -47,7 +47,7 @@ def read(chapters: Iterable[Chapter]) -> list[Claims]:
             continue
         payload = notebook.payload(chapter.outputs, notebook.CLAIMS_MIME) or {}
         if payload or chapter.kind == "chapter":
-            gpu = _recorded(chapter)
+            gpu = recorded(chapter)
             found.append(
                 Claims(
                     chapter.slug,
@@ -157,7 +157,7 @@ def digest(chapters: Iterable[Claims]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _recorded(chapter: Chapter) -> dict[str, Any]:
+def recorded(chapter: Chapter) -> dict[str, Any]:
     """The claims payload of a GPU run, where one is kept as `book/_results/<slug>.json`."""
     path = chapter.root / "book" / "_results" / f"{chapter.slug}.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

@@ -6,6 +6,9 @@ import os
 import re
 import socket
 import uuid
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import UsageError
@@ -74,6 +77,47 @@ def check_target(target: Path) -> None:
         raise UsageError(
             f"output {str(target)!r}: cannot write into {str(folder)!r} ({error.strerror})"
         ) from None
+
+
+def check_url(url: str, what: str = "output") -> list[str]:
+    """The addresses under a folder's `url`; one that cannot be listed is refused by name."""
+    from papermill.iorw import papermill_io
+
+    try:
+        return papermill_io.listdir(f"{url.rstrip('/')}/")
+    except Exception as error:  # each store has errors of its own
+        said = " ".join(str(error).split())[:200]
+        raise UsageError(f"{what}: cannot reach {url} ({type(error).__name__}: {said})") from None
+
+
+def read_url(url: str) -> str:
+    from papermill.iorw import papermill_io
+
+    with _papermill_calm():
+        return papermill_io.read(url)
+
+
+def write_url(url: str, text: str) -> None:
+    """Send a file whole, by papermill's handler of such addresses.
+
+    Raises: OSError naming the address, whatever the store's own error is.
+    """
+    from papermill.iorw import papermill_io
+
+    try:
+        with _papermill_calm():
+            papermill_io.write(text, url)
+    except Exception as error:
+        said = " ".join(str(error).split())[:200]
+        raise OSError(None, f"cannot be written ({type(error).__name__}: {said})", url) from None
+
+
+@contextmanager
+def _papermill_calm() -> Iterator[None]:
+    """Papermill takes a file that is no notebook for a mistake."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The specified", UserWarning)
+        yield
 
 
 def alive(pid: int) -> bool:

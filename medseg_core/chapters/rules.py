@@ -12,6 +12,8 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from nbformat import NotebookNode
+
 from . import notebook, text
 from .catalogue import KINDS, Chapter
 from .parameters import STANDARD
@@ -222,10 +224,15 @@ def _static(c: Chapter) -> Iterator[str]:
                 yield f"{where} uses {name}, which does nothing on the static page"
 
 
+def weight(nb: NotebookNode) -> int:
+    """Bytes of a notebook's outputs and of its widgets' state."""
+    outputs = [output for _, output in notebook.outputs(nb)]
+    return len(json.dumps([outputs, nb.metadata.get("widgets", {})]))
+
+
 @rule("size")
 def _size(c: Chapter) -> Iterator[str]:
-    outputs = [output for _, output in notebook.outputs(c.outputs)]
-    size = len(json.dumps([outputs, c.outputs.metadata.get("widgets", {})]))
+    size = weight(c.outputs)
     if size > MOST_BYTES:
         heavy, index = max(
             (sum(len(json.dumps(o)) for o in cell.get("outputs", [])), i)
@@ -287,12 +294,17 @@ def _citations(c: Chapter) -> Iterator[str]:
                     yield f"{key!r} is cited, but is not in references.bib"
 
 
-@rule("ledger", "page")
-def _ledger(c: Chapter) -> Iterator[str]:
-    """The page that lists all claims must list the present ones."""
+@rule("current", "page")
+def _current(c: Chapter) -> Iterator[str]:
+    """A page made from the other notebooks must show the present ones."""
+    from . import claims, status
     from .catalogue import find_chapters
-    from .claims import LEDGER_MIME, digest, read
 
-    stored = notebook.payload(c.outputs, LEDGER_MIME)
-    if stored and stored["digest"] != digest(read(find_chapters(c.root))):
-        yield f"the claims have changed since its last run: medseg refresh {c.slug}"
+    made_from = (
+        (claims.LEDGER_MIME, "the claims", lambda found: claims.digest(claims.read(found))),
+        (status.STATUS_MIME, "the stored runs", status.digest),
+    )
+    for mime, what, digest in made_from:
+        stored = notebook.payload(c.outputs, mime)
+        if stored and stored["digest"] != digest(find_chapters(c.root)):
+            yield f"{what} have changed since its last run: medseg refresh {c.slug}"

@@ -268,13 +268,12 @@ def _target(out: str | Path, source: str | Path) -> Iterator[Path]:
             raise UsageError(f"output {str(out)!r} is the notebook that is to be run")
         yield target
         return
-    from papermill.iorw import papermill_io
-
+    files.check_url(str(out).rpartition("/")[0])
     with tempfile.TemporaryDirectory(prefix=SCRATCH) as folder:
         yield Path(folder) / "out.ipynb"
         for path in Path(folder).glob("out*.ipynb"):
             url = str(out).removesuffix(".ipynb") + path.name.removeprefix("out")
-            papermill_io.write(path.read_text(encoding="utf-8"), url)
+            files.write_url(url, path.read_text(encoding="utf-8"))
 
 
 @contextmanager

@@ -70,5 +70,6 @@ for command in (
     running.refresh,
     read.check,
     read.claims,
+    read.doctor,
 ):
     main.add_command(command)

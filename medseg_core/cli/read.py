@@ -1,4 +1,4 @@
-"""Commands that read: list, show, check, claims."""
+"""Commands that look and tell: list, show, check, claims, doctor."""
 
 from __future__ import annotations
 
@@ -112,6 +112,18 @@ def claims(ctx: click.Context, slugs: tuple[str, ...]) -> None:
                 payload = notebook.payload(chapter.outputs, notebook.CLAIMS_MIME)
                 print_claims(payload, "  no claims stored yet")
                 click.echo()
+
+
+@click.command()
+@click.option("--data", type=click.Path(path_type=Path), help="A folder of real data sets.")
+@click.pass_context
+def doctor(ctx: click.Context, data: Path | None) -> None:
+    """Say what this machine has for the book, what will be slow and what is missing."""
+    from medseg_core.chapters.doctor import examine, plain
+
+    report = examine(root(ctx), data)
+    click.echo(plain(report))
+    ctx.exit(int(not report.ok))
 
 
 def _print_verdict(verdict: Verdict) -> None:

@@ -48,6 +48,8 @@ def parse_values(text: str, name: str) -> list[Any]:
             pieces.append("")
             continue
         pieces[-1] += char
+    if quote or depth:
+        raise UsageError(f"-g {name}: quotes and brackets of {text!r} do not match")
     if any(not piece.strip() for piece in pieces):
         raise UsageError(f"-g {name} takes values separated by commas, got {text!r}")
     return [parse_value(piece.strip(), name) for piece in pieces]
@@ -58,7 +60,7 @@ def parse_seeds(text: str) -> list[int]:
     seeds: list[int] = []
     for piece in text.split(","):
         found = re.fullmatch(r"\s*(\d+)(?:\.\.(\d+)(?:\.\.(\d+))?)?\s*", piece)
-        if not found or found[3] == "0":
+        if not found or int(found[3] or 1) == 0:
             raise UsageError(f"--seeds takes 0..4, 0..40..10 or 0,3,7, got {text!r}")
         first, last, step = int(found[1]), int(found[2] or found[1]), int(found[3] or 1)
         if last < first:
@@ -114,7 +116,8 @@ def check_setting(name: str, nb: nbformat.NotebookNode) -> None:
 def point_name(values: Mapping[str, Any]) -> str:
     """`n_train=10,seed=0`: a file name for a combination; what cannot stand in one is hashed."""
     plain = ",".join(f"{k}={_text(v)}" for k, v in values.items()) or "default"
-    name = re.sub(r"[^A-Za-z0-9=,._+-]+", "-", plain.replace('"', ""))
+    bare = re.sub(r'["\s\[\](){}]', "", plain)  # a dash for "[" would make [10] read as -10
+    name = re.sub(r"[^A-Za-z0-9=,._+-]+", "-", bare)
     if name == plain and len(name) <= LONGEST_NAME:
         return name
     digest = hashlib.sha256(plain.encode()).hexdigest()[:8]
@@ -122,4 +125,10 @@ def point_name(values: Mapping[str, Any]) -> str:
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, default=str)
+    """JSON; a plain word that is none stays as it is, so that no two values read the same."""
+    if isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9._+-]+", value):
+        try:
+            json.loads(value)
+        except ValueError:
+            return value
+    return json.dumps(value, default=str)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medseg_core.chapters.errors import UsageError, unknown
+from medseg_core.chapters.parameters import parse_value
 
 from .point import cores, thread_limits
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
 CONNECT_SECONDS = 20
+LOOPBACK = "127.0.0.1:0"  # any free port: two sweeps at once must not meet
 # What of settings.yaml goes to dask-jobqueue under which name; `jobs` and `cores` are ours.
 SLURM_KEYS = {
     "partition": "queue",
@@ -59,7 +62,8 @@ def here(workers: int, devices: Sequence[str] = ()) -> Iterator[Client]:
         options |= {"silence_logs": logging.CRITICAL, "quiet": True}
         options |= {"preload": ["medseg_core.chapters.sweeps.point"]}
         specs[i] = {"cls": Nanny, "options": options}
-    scheduler = {"cls": Scheduler, "options": {"dashboard": False, "host": "127.0.0.1", "port": 0}}
+    options = {"dashboard": False, "dashboard_address": LOOPBACK, "host": "127.0.0.1", "port": 0}
+    scheduler = {"cls": Scheduler, "options": options}
     with (
         _quiet(),
         SpecCluster(workers=specs, scheduler=scheduler, silence_logs=logging.CRITICAL) as cluster,
@@ -111,7 +115,7 @@ def slurm_cluster(settings: Slurm) -> Any:
         job_cpu=settings.cores,
         job_script_prologue=prologue,
         worker_extra_args=["--memory-limit", "0", "--no-dashboard"],
-        scheduler_options={"dashboard": False},
+        scheduler_options={"dashboard": False, "dashboard_address": ":0"},
         **options,
     )
 
@@ -127,11 +131,12 @@ def read_slurm(path: Path) -> Slurm:
 
     Raises: UsageError naming the file and what is missing, unknown or of the wrong kind.
     """
-    import yaml
+    from dask.utils import parse_bytes
 
     try:
-        found = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+        # Plain YAML would read the time 12:30:00 as the number 45000, in base 60.
+        found = parse_value(Path(path).read_text(encoding="utf-8"), f"--slurm {path}")
+    except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--slurm {path}: {' '.join(str(error).split())}") from None
     if not isinstance(found, Mapping):
         raise UsageError(f"--slurm {path}: takes lines `name: value`, got {found!r}")
@@ -140,6 +145,14 @@ def read_slurm(path: Path) -> Slurm:
             raise unknown(f"setting in {path}", name, ["jobs", "cores", *SLURM_KEYS])
     if "memory" not in found:
         raise UsageError(f"--slurm {path}: memory is missing, e.g. memory: 16GB")
+    try:
+        parse_bytes(str(found["memory"]))
+    except ValueError:
+        raise UsageError(
+            f"--slurm {path}: memory takes a size such as 16GB, got {found['memory']!r}"
+        ) from None
+    if not re.fullmatch(r"(\d+-)?\d+(:\d+){0,2}", str(found.get("time", "1:00:00"))):
+        raise UsageError(f"--slurm {path}: time takes HH:MM:SS, got {found['time']!r}")
     whole = {name: found.get(name, default) for name, default in (("jobs", 1), ("cores", 1))}
     for name, value in whole.items():
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
@@ -148,6 +161,7 @@ def read_slurm(path: Path) -> Slurm:
         if not isinstance(found.get(name, []), list):
             raise UsageError(f"--slurm {path}: {name} takes a list of lines, got {found[name]!r}")
     options = {SLURM_KEYS[k]: v for k, v in found.items() if k in SLURM_KEYS}
+    options |= {name: str(options[name]) for name in ("memory", "walltime") if name in options}
     return Slurm(whole["jobs"], whole["cores"], options)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-from contextlib import suppress
 from pathlib import Path
 
 from medseg_core.chapters import files
@@ -32,7 +30,7 @@ class Folder:
         Raises: UsageError naming the folder and what is wrong with it.
         """
         if self.remote:
-            self._reach()
+            files.check_url(self.place, "out")
             return
         folder = Path(self.place)
         try:
@@ -53,54 +51,16 @@ class Folder:
             folder = Path(self.place)
             found = (p.name for p in folder.iterdir() if p.is_file()) if folder.is_dir() else ()
         else:
-            found = (key.split(f"{_key(self.place)}/", 1)[-1] for key in self._listed())
-        return {name for name in found if "/" not in name and not name.startswith(".")}
+            found = (url.rpartition("/")[2] for url in files.check_url(self.place, "out"))
+        return {name for name in found if name and not name.startswith(".")}
 
     def read(self, name: str) -> str:
         if not self.remote:
             return (Path(self.place) / name).read_text(encoding="utf-8")
-        from papermill.iorw import papermill_io
-
-        return papermill_io.read(self.path(name))
+        return files.read_url(self.path(name))
 
     def write(self, name: str, text: str) -> None:
         if not self.remote:
             files.write_whole(Path(self.place) / name, text)
             return
-        from papermill.iorw import papermill_io
-
-        papermill_io.write(text, self.path(name))
-
-    def remove(self, name: str) -> None:
-        """Remove a local file; papermill's handlers remove nothing, so a remote one stays."""
-        if not self.remote:
-            with suppress(FileNotFoundError):
-                (Path(self.place) / name).unlink()
-
-    def _listed(self) -> list[str]:
-        from papermill.iorw import papermill_io
-
-        return papermill_io.listdir(f"{self.place}/")
-
-    def _reach(self) -> None:
-        """Refuse a place that cannot be listed before anything is computed."""
-        try:
-            self._listed()
-        except Exception as error:  # each store has errors of its own
-            said = " ".join(str(error).split())[:200]
-            raise UsageError(f"out: cannot reach {self} ({type(error).__name__}: {said})") from None
-
-
-def local_copy(folder: Folder, name: str) -> tuple[Path, tempfile.TemporaryDirectory | None]:
-    """A path under which a program that knows local files only can read one of the folder's."""
-    if not folder.remote:
-        return Path(folder.place) / name, None
-    scratch = tempfile.TemporaryDirectory(prefix="medseg-sweep-")
-    copy = Path(scratch.name) / name
-    copy.write_text(folder.read(name), encoding="utf-8")
-    return copy, scratch
-
-
-def _key(url: str) -> str:
-    """The part of `s3://bucket/a/b` that a store's keys begin with: `a/b`."""
-    return url.split("://", 1)[1].partition("/")[2]
+        files.write_url(self.path(name), text)

@@ -6,7 +6,9 @@ from the notebooks; so a sweep that was killed at any moment goes on where it st
 
 from __future__ import annotations
 
+import time
 import uuid
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -27,6 +29,8 @@ from .storage import Folder
 
 if TYPE_CHECKING:
     from distributed import Client
+
+POLL_SECONDS = 0.2
 
 
 @dataclass
@@ -99,25 +103,39 @@ def run(plan: Plan, client: Client) -> Iterator[Outcome]:
     """Run the plan's jobs on the client; yields each outcome once its row is in the table.
 
     Ends early, with everything cancelled, when the consumer stops (Ctrl-C).
-    """
-    from distributed import as_completed
 
+    Raises: UsageError if the scheduler goes away.
+    """
     # A key of its own for each submission: a scheduler that stays may still know an earlier one.
     stamp = uuid.uuid4().hex[:8]
-    futures = {
-        client.submit(run_point, job, key=f"{job.name}-{stamp}", pure=False, priority=-i): job
-        for i, job in enumerate(plan.jobs)  # in the order of the plan
-    }
+    waiting, running = deque(plan.jobs), {}
     try:
-        for future in as_completed(list(futures)):
-            outcome = _outcome(future, futures[future])
-            keep(plan, futures[future], outcome)
-            future.release()
-            yield outcome
+        while waiting or running:
+            # Dask hands out all that it has been given, and blames a dead worker's whole queue for
+            # its death. So it is given no more than can run at once: only a culprit gets lost.
+            for _ in range(min(_slots(client) - len(running), len(waiting))):
+                job = waiting.popleft()
+                future = client.submit(run_point, job, key=f"{job.name}-{stamp}", pure=False)
+                running[future] = job
+            for future in [future for future in running if future.done()]:
+                job = running.pop(future)
+                outcome = _outcome(future, job)
+                future.release()
+                keep(plan, job, outcome)
+                yield outcome
+            time.sleep(POLL_SECONDS)
     finally:
-        for future in futures:
+        for future in running:
             with suppress(Exception):  # the scheduler may be gone
                 future.cancel(force=True)
+
+
+def _slots(client: Client) -> int:
+    """Points that the workers of this moment take at a time; SLURM's jobs come one by one."""
+    try:
+        return sum(client.nthreads().values())
+    except (OSError, TimeoutError) as error:
+        raise UsageError(f"the Dask scheduler has gone ({one_line(error)})") from None
 
 
 def keep(plan: Plan, job: Job, outcome: Outcome) -> None:

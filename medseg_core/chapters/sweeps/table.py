@@ -88,7 +88,7 @@ def parse(text: str) -> list[Row]:
 
 
 def write(rows: Iterable[Mapping[str, Any]]) -> str:
-    """The table as text: the columns of every row, by kind and then by name; empty = no value."""
+    """The table as text, rows by name, columns by kind; empty = no value."""
     rows = sorted(rows, key=lambda r: str(r["point"]))
     names = dict.fromkeys(name for r in rows for name in r)
     order = list(FIRST)

@@ -1,0 +1,1 @@
+"""What `medseg doctor` looks at, one part of the machine per file; each `probe` only reads."""
