@@ -156,8 +156,14 @@ def load(which):
         reader.check().require()
         shares = [n / sum(counts.values()) for n in counts.values()]
         grid = {"size": s.size, "spacing": reader.fit_spacing(s.size)}
-        parts = zip(reader.split(shares, seed=run.seed), counts.values(), strict=True)
-        return [reader.load(part[:n], **grid) for part, n in parts]
+        split = reader.split(shares, seed=run.seed)
+        parts = [part[:n] for part, n in zip(split, counts.values(), strict=True)]
+        if [len(part) for part in parts] != list(counts.values()):
+            raise ValueError(
+                f"data_dir must hold {sum(counts.values())} patients for the settings n_train, n_small, n_large, "
+                f"n_validation and n_test, and holds {len(reader)}; ask for fewer with --set"
+            )
+        return [reader.load(part, **grid) for part in parts]
     make = {"ultrasound": ultrasound_bmode, "ct": thorax_ct}[which]
     return [make(n, s.size, run.seed, start=start) for start, n in counts.items()]
 
@@ -565,7 +571,13 @@ def margin_step(model, optimizer, data, crf, index, w):
     a = logits_of(model, data["train"]["image"][index])
     gamma, found = margin_loss(a, crf.subset(index), **TO_TOLERANCE)
     update(optimizer, gamma / pixels)
-    return found
+    return found, worst_violation(crf.subset(index), a.detach(), found)
+
+
+def worst_violation(crf, a, found):
+    """Pixels by which the worst of all labellings breaks the constraints; Algorithm 1 is not asked."""
+    row, delta = crf.rows(crf.most_violated(a, found.w), a)
+    return float((row @ found.w + delta - found.xi).max())
 
 
 def update(optimizer, loss):
@@ -621,11 +633,11 @@ def train_on(start, data, n, seed, lr, objective, watch=None):
                 warm = min(1.0, (updates + 1) / len(order))  # Adam's first steps are large
                 for group in optimizer.param_groups:
                     group["lr"] = lr * warm
-                out = STEPS[objective](model, optimizer, data, train, index, w)
+                done = STEPS[objective](model, optimizer, data, train, index, w)
                 updates, images = updates + 1, images + len(index)
-                if out is not None:
-                    w1 = float(out.w[0])
-                    batch_fits.append((out.rounds, out.largest_violation, out.converged, w1))
+                if done is not None:
+                    out, broken = done
+                    batch_fits.append((out.rounds, broken, out.converged, float(out.w[0])))
         a = predict(model, data["train"]["image"][:n])
         stale = (
             float(train.solve(a).gamma)
@@ -636,8 +648,7 @@ def train_on(start, data, n, seed, lr, objective, watch=None):
         w = fitted.w
         v, truth = predict(model, data["validation"]["image"]), data["validation"]["target"]
         log.append({
-            "gamma": float(fitted.gamma), "stale": stale, "w": w, "rounds": fitted.rounds,
-            "violation": fitted.largest_violation, "constraints": len(fitted.multipliers),
+            "gamma": float(fitted.gamma), "stale": stale, "w": w,
             "cut": float(overlap(validation.infer(v, w), truth).nanmean()),
             "threshold": float(overlap(v[:, 0] > 0, truth).nanmean()),
             "test": predict(model, data["test"]["image"]), "largest logit": float(a.abs().max()),
@@ -897,7 +908,7 @@ theirs = {arm: {"Jaccard (%)": printed.get(arm)} for arm in ours}
 display(plotting.paper_table(
     ours, theirs, digits=2,
     note=f"Paper: 16 test images of its cardiac ultrasound set, one run. Ours: mean ± SD over {len(run.seeds)} "
-    f"seeds, {s.n_test} test images of the phantom.",
+    f"seeds, {s.n_test} test images.",
 ))  # fmt: skip
 mean_shape = data["train"]["target"][first_set].float().mean(0) > 0.5
 fixed = overlap(mean_shape.expand(s.n_test, -1, -1), data["test"]["target"]).mean()
@@ -1093,8 +1104,7 @@ for what, change in (("as it should be", {}), ("searched without Δ", {"augment"
                      ("no margin", {"margin": 0.0})):  # fmt: skip
     fitted = crf.fit(a0["train"], **TO_TOLERANCE, **change)
     crf.reset()
-    row, delta = crf.rows(crf.most_violated(a0["train"], fitted.w), a0["train"])
-    broken = float((row @ fitted.w + delta - fitted.xi).max())
+    broken = worst_violation(crf, a0["train"], fitted)
     print(f"{what:<18} w = ({', '.join(f'{float(v):.2f}' for v in fitted.w)}), γ = {float(fitted.gamma):6.1f} pixels, "
           f"{fitted.rounds} rounds; worst violation {broken:7.1f} pixels")  # fmt: skip
 plain = crf_of(data, "train", s.n_train, contrast=False)
@@ -1335,8 +1345,9 @@ rounds, violations, converged, w1 = (np.array(column) for column in zip(*fits, s
 claims.exact(
     "C4", f"Algorithm 1 ends on every batch with no constraint violated by more than {s.eps:g} pixel, "
     f"in fewer than {s.max_rounds} rounds",
-    bool((violations <= s.eps).all() and converged.all() and rounds.max() < s.max_rounds),
-    f"{len(fits)} batches: {rounds.min()} to {rounds.max()} rounds, largest violation {violations.max():.2f} pixels",
+    bool((violations <= s.eps + 1e-6).all() and converged.all() and rounds.max() < s.max_rounds),
+    f"{len(fits)} batches: {rounds.min()} to {rounds.max()} rounds; searched anew after each, the largest violation is "
+    f"{violations.max():.2f} pixels",
 )  # fmt: skip
 largest_logit = max(
     e["largest logit"] for k in run.seeds for e in results.get("joint", k).extras["log"]

@@ -108,7 +108,7 @@ class MaxMarginCRF:
         return sum(map(len, self.images))
 
     def labellings(self, index: int) -> Tensor:
-        """The set of one image, ``(K_n,H,W)`` int64, in the order found."""
+        """The set of one image, ``(K_n,H,W)`` int64 on the CPU, in the order found."""
         return torch.from_numpy(self.images[index].labellings().astype(np.int64))
 
     def add(self, index: int, labels: Tensor) -> int:
@@ -141,7 +141,7 @@ class MaxMarginCRF:
         return torch.from_numpy(np.stack(cuts).astype(np.int64)).to(logits.device)
 
     def energy(self, labels: Tensor, logits: Tensor, w: Weights) -> Tensor:
-        """E of labels ``(N,H,W)``: ``(N,)`` float64."""
+        """E of labels ``(N,H,W)``: ``(N,)`` float64, on the CPU wherever the logits lie."""
         a, weights = self._logits(logits), _weights(w, "w")
         checks.shape(labels, "labels", "N H W", N=len(self), H=self.size[0], W=self.size[1])
         parts = zip(self.images, _labels(labels, "labels"), a, strict=True)
@@ -150,7 +150,7 @@ class MaxMarginCRF:
     def rows(self, labels: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
         """r = (ΣU, C₂, C₃) ``(N,3)`` and Δ ``(N,)`` of one labelling per image ``(N,H,W)``.
 
-        r·w = E(truth) − E(y), so r·w + Δ is what the labelling asks of ξ.
+        r·w = E(truth) − E(y), so r·w + Δ is what the labelling asks of ξ. Both lie on the CPU.
         """
         a = self._logits(logits)
         checks.shape(labels, "labels", "N H W", N=len(self), H=self.size[0], W=self.size[1])

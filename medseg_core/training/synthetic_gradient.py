@@ -119,7 +119,8 @@ class SyntheticGradient:
         """(S, B, N, ...) noisy copies of g; one clean copy, solved once, where sigma is zero."""
         if self.sigma == 0:
             return g[None]
-        noise = torch.randn((self.n_steps, *g.shape), generator=self.gen, dtype=g.dtype)
+        shape, where = (self.n_steps, *g.shape), self.gen.device
+        noise = torch.randn(shape, generator=self.gen, dtype=g.dtype, device=where)
         return g + self.sigma * noise.to(g.device)
 
     def _frozen(self, g: Tensor) -> Tensor:
