@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PORT ?= 8000
 
-.PHONY: help install book test lab serve clean
+.PHONY: help install book test lab serve wheels clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 12
@@ -35,7 +35,11 @@ serve:  ## serve the built book on this machine (PORT=8000)
 	@test -f _build/html/index.html || $(MAKE) book
 	$(PYTHON) -m http.server $(PORT) --bind 127.0.0.1 --directory _build/html
 
-clean:  ## remove what was built (not .venv, not runs/)
+wheels: $(STAMP)  ## collect what a GPU machine without a network lacks (WHEELS_PYTHON=3.12 ...)
+	@# Unset, for this Python, this kind of machine, the tested torch. WHEELS_PLATFORM is a wheel's tag.
+	$(BIN)/python tools/wheels.py $(if $(WHEELS_PYTHON),--python $(WHEELS_PYTHON)) $(if $(WHEELS_PLATFORM),--platform $(WHEELS_PLATFORM)) $(if $(WHEELS_TORCH),--torch $(WHEELS_TORCH))
+
+clean:  ## remove what was built (not .venv, runs/, wheels/)
 	rm -rf _build .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 

@@ -1630,7 +1630,7 @@ else:
 # without a choice. The verdicts of C2 to C6 differed between them, in both directions. C4 may not be about the map's
 # *places*: with its zeros shuffled over the crop it still passed in a trial, so leaving voxels out, or weighting scribbles by
 # $\omega$, may be what helps. And C5a hangs on a median: one seen crop fewer that reaches 0.85 would turn it. A second draw of
-# everything (`seed=100`) gave the verdicts above but for these two: it passed C2a and failed C5a. Take what is not clearly beyond its
+# everything (`seed=100`) gave the same verdicts but for two: it passed C2a and failed C5a. Take what is not clearly beyond its
 # margin as open: `medseg sweep bifseg-interactive -g eps=0.05,0.2 --seeds 0,10,20` gives the spread over new phantoms and users.
 #
 # **Read on:** the method's own paper {cite:p}`wang2018bifseg`, where it all comes from

@@ -163,12 +163,3 @@ def bibliography(root: Path) -> set[str]:
 def cited(source: str) -> list[str]:
     """The keys in `{cite:p}` and its relatives."""
     return [key.strip() for found in CITATION.findall(source) for key in found.split(",")]
-
-
-def duration(seconds: float | None) -> str:
-    """`45 s`, `12.3 min`, `3.2 h`; None is an unknown time."""
-    if seconds is None:
-        return "unknown time"
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from medseg_core.chapters.duration import duration
 from medseg_core.chapters.errors import UsageError
-from medseg_core.chapters.text import duration
 
 from .common import last_run, print_claims, root, select
 

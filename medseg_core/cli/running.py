@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from medseg_core.chapters.duration import duration
 from medseg_core.chapters.errors import UsageError
-from medseg_core.chapters.text import duration
 
 from .common import last_run, print_claims, relative, select
 
@@ -76,7 +76,7 @@ def run(
 
     \b
     medseg run edpcnn --scale smoke
-    medseg run edpcnn --seed 3 --set n_train=20
+    medseg run edpcnn --seed 3 --set 'n_train=[20]'
     medseg run edpcnn --scale paper -p data_dir ~/ACDC -p device cuda
     medseg run --all --scale smoke --workers 2
     """
@@ -206,7 +206,7 @@ def refresh(
         chapters = [
             c for c in chapters if last_run(c).get("code_hash") != notebook.code_hash(c.code)
         ]
-    # The page of all claims reads the others' results, so it comes last.
+    # The ledger and the status page read the others' results, so they come last.
     failed = False
     for chapter in sorted(chapters, key=lambda c: c.kind == "page"):
         result = refresh_one(chapter, scale=scale, device=device, progress=not no_progress)

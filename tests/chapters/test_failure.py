@@ -67,3 +67,13 @@ def test_a_long_message_is_shown_whole_with_its_indentation():
     wrapped = lines[lines.index("      folder13/") + 2]
     assert wrapped.startswith("      word")
     assert any(line.startswith(">    9 |") for line in lines)
+
+
+def test_the_summary_is_one_line_of_a_table():
+    def summary(message):
+        return Failure("tiny", 3, 9, "", "ValueError", message).summary
+
+    assert summary("lr: got\n  \x1b[31m-1\x1b[0m") == "cell 3: ValueError: lr: got -1"
+    assert summary("") == "cell 3: ValueError:"
+    long = summary("x" * 1000)
+    assert len(long) == 300 and long.endswith("x…")

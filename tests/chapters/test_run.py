@@ -1,3 +1,4 @@
+import errno
 import os
 import pickle
 import signal
@@ -12,6 +13,7 @@ import pytest
 
 from medseg_core.chapters import files
 from medseg_core.chapters.errors import UsageError
+from medseg_core.chapters.kernel import SECRETS, kernel_environment
 from medseg_core.chapters.run import default_output, execute, prepare
 
 SLOW = """
@@ -157,11 +159,47 @@ def test_a_url_gets_the_notebook_at_the_end(tiny, monkeypatch):
     from papermill.iorw import papermill_io
 
     sent = {}
+    monkeypatch.setattr(papermill_io, "listdir", lambda url: [])
     monkeypatch.setattr(papermill_io, "write", lambda text, url: sent.update({url: text}))
     monkeypatch.setattr("medseg_core.chapters.run._papermill", _pretend)
     result = execute("tiny", "s3://bucket/out.ipynb", root=tiny.root)
     assert result.output == "s3://bucket/out.ipynb" and list(sent) == [result.output]
     assert "code_hash" in nbformat.reads(sent[result.output], 4).metadata["medseg"]
+
+
+def test_a_place_that_cannot_be_reached_is_refused_before_a_kernel_starts(tiny, monkeypatch):
+    from papermill.iorw import papermill_io
+
+    def nobody(url):
+        raise ConnectionError("nobody\nthere")
+
+    monkeypatch.setattr(papermill_io, "listdir", nobody)
+    monkeypatch.setattr("medseg_core.chapters.run._papermill", lambda *a: pytest.fail("started"))
+    with pytest.raises(UsageError, match=r"reach s3://bucket/a \(ConnectionError: nobody there\)"):
+        execute("tiny", "s3://bucket/a/out.ipynb", root=tiny.root)
+
+
+def test_a_kernel_gets_no_key_of_the_object_store(tmp_path, monkeypatch):
+    for name in (*SECRETS, "HARMLESS"):
+        monkeypatch.setenv(name, f"value of {name}")
+    seen = kernel_environment(tmp_path, {"OMP_NUM_THREADS": "7"})
+    assert not set(SECRETS) & set(seen)
+    assert seen["HARMLESS"] == "value of HARMLESS" and seen["OMP_NUM_THREADS"] == "7"
+    assert seen["IPYTHONDIR"].startswith(str(tmp_path))
+    # What a chapter is given on purpose, it gets.
+    assert kernel_environment(tmp_path, {SECRETS[0]: "mine"})[SECRETS[0]] == "mine"
+
+
+def test_a_disk_that_is_full_ends_the_run_with_nothing_left(tiny, tmp_path, monkeypatch):
+    def full(*args):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "somewhere")
+
+    monkeypatch.setattr(files.os, "replace", full)
+    monkeypatch.setattr("medseg_core.chapters.run._papermill", _pretend)
+    (tmp_path / "out.ipynb").write_text("an earlier result")
+    with pytest.raises(OSError, match="No space left on device"):
+        execute("tiny", tmp_path / "out.ipynb", root=tiny.root)
+    assert (tmp_path / "out.ipynb").read_text() == "an earlier result" and not hidden(tmp_path)
 
 
 def _pretend(prepared, partial, *rest):
@@ -179,6 +217,19 @@ def test_partial_files_of_dead_processes_are_removed_others_are_not(tmp_path):
         path.touch()
     assert files.clean_partials(target) == [dead]
     assert mine.exists() and elsewhere.exists() and other.exists()
+
+
+def test_a_folder_is_cleared_of_what_dead_processes_left_of_any_file(tmp_path):
+    mine = files.partial_name(tmp_path / "lr=0.1,seed=0.ipynb")
+    table = files.partial_name(tmp_path / "sweep.csv")
+    dead = [p.with_name(p.name.replace(f"-{os.getpid()}-", "-99999999-")) for p in (mine, table)]
+    elsewhere = dead[0].with_name(dead[0].name.replace(files._host(), "another.host"))
+    foreign = [tmp_path / name for name in (".notes.partial.txt", "sweep.csv", ".a-1-2.ipynb")]
+    for path in (mine, *dead, elsewhere, *foreign):
+        path.touch()
+    assert sorted(files.clean_folder(tmp_path)) == sorted(dead)
+    assert mine.exists() and elsewhere.exists() and all(path.exists() for path in foreign)
+    assert files.clean_folder(tmp_path / "missing") == []
 
 
 def test_write_whole_keeps_the_old_file_when_it_fails(tmp_path, monkeypatch):

@@ -129,13 +129,18 @@ def run(
         said = f"stopped: {done} of {len(names)} points are done; the same command does the rest"
         click.echo(f"\nmedseg: {said}", err=True)
         raise click.exceptions.Exit(getattr(stop, "code", 130)) from None
+    folder.clean()  # of points whose worker died
     try:
         sweep.write_table(plan)
         if options.title:
             _summarise(plan, options)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # a full disk; a summary whose notebook fails
         click.echo(f"medseg: cannot write the results: {one_line(error)}", err=True)
         return 1
+    except KeyboardInterrupt:
+        said = f"stopped while the summary was drawn; all results are in {folder}"
+        click.echo(f"\nmedseg: {said}", err=True)
+        raise click.exceptions.Exit(130) from None
     rows = [plan.rows[name] for name in names if name in plan.rows]
     click.echo(report.final(rows, time.monotonic() - started))
     click.echo(f"{folder}/{table.NAME}")

@@ -108,3 +108,10 @@ def cores() -> int:
 def dask_setup(worker: object) -> None:
     """Dask calls it as a worker starts: Ctrl-C is for the sweep, which ends its workers itself."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    block_interrupts(False)
+
+
+def block_interrupts(on: bool) -> None:
+    """Hold SIGINT back from this thread and from what it starts, or let it through again."""
+    if hasattr(signal, "pthread_sigmask"):  # not on Windows
+        signal.pthread_sigmask(signal.SIG_BLOCK if on else signal.SIG_UNBLOCK, {signal.SIGINT})

@@ -10,8 +10,10 @@ from __future__ import annotations
 import logging
 import os
 import re
+import signal
+import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from medseg_core.chapters.errors import UsageError, unknown
 from medseg_core.chapters.parameters import parse_value
 
-from .point import cores, thread_limits
+from .point import block_interrupts, cores, thread_limits
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -64,12 +66,11 @@ def here(workers: int, devices: Sequence[str] = ()) -> Iterator[Client]:
         specs[i] = {"cls": Nanny, "options": options}
     options = {"dashboard": False, "dashboard_address": LOOPBACK, "host": "127.0.0.1", "port": 0}
     scheduler = {"cls": Scheduler, "options": options}
-    with (
-        _quiet(),
-        SpecCluster(workers=specs, scheduler=scheduler, silence_logs=logging.CRITICAL) as cluster,
-        Client(cluster) as client,
-    ):
-        yield client
+    with _quiet(), ExitStack() as stack:
+        with _undisturbed():
+            cluster = SpecCluster(workers=specs, scheduler=scheduler, silence_logs=logging.CRITICAL)
+            stack.enter_context(cluster)
+        yield stack.enter_context(Client(cluster))
 
 
 @contextmanager
@@ -104,8 +105,11 @@ def slurm(settings: Slurm) -> Iterator[Client]:
 
 def slurm_cluster(settings: Slurm) -> Any:
     """dask-jobqueue's cluster, no job submitted yet; `.job_script()` is what it would submit."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     from dask_jobqueue import SLURMCluster
 
+    for number, handler in before.items():  # the import takes them: Ctrl-C would be exit code 0
+        signal.signal(number, handler)
     options = dict(settings.options)
     threads = [f"export {k}={v}" for k, v in thread_limits(settings.cores).items()]
     prologue = [*threads, *options.pop("job_script_prologue", [])]
@@ -131,6 +135,7 @@ def read_slurm(path: Path) -> Slurm:
 
     Raises: UsageError naming the file and what is missing, unknown or of the wrong kind.
     """
+    import psutil
     from dask.utils import parse_bytes
 
     try:
@@ -153,6 +158,9 @@ def read_slurm(path: Path) -> Slurm:
         ) from None
     if not re.fullmatch(r"(\d+-)?\d+(:\d+){0,2}", str(found.get("time", "1:00:00"))):
         raise UsageError(f"--slurm {path}: time takes HH:MM:SS, got {found['time']!r}")
+    networks = psutil.net_if_addrs()
+    if found.get("interface", next(iter(networks))) not in networks:
+        raise unknown(f"interface in {path}", found["interface"], networks)
     whole = {name: found.get(name, default) for name, default in (("jobs", 1), ("cores", 1))}
     for name, value in whole.items():
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
@@ -185,6 +193,29 @@ def default_workers(device: str, devices: Sequence[str]) -> int:
     if device.startswith("cuda:") or device == "mps":
         return 1
     return len(devices) or max(1, cores() // 2)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Put Ctrl-C and SIGTERM off until the workers stand: half started, Dask ends with noise.
+
+    What is started meanwhile inherits that SIGINT is blocked; `point.dask_setup` lifts it.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {n: signal.signal(n, lambda number, frame: came.append(number)) for n in numbers}
+    block_interrupts(True)
+    try:
+        yield
+    finally:
+        block_interrupts(False)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if came:
+        signal.raise_signal(came[0])
 
 
 @contextmanager

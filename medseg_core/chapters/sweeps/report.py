@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from medseg_core.chapters.text import duration
+from medseg_core.chapters.duration import duration
 
 from .point import DONE, Outcome
 
