@@ -18,7 +18,7 @@ from medseg_core.chapters.catalogue import Chapter
 from medseg_core.chapters.errors import UsageError
 from medseg_core.chapters.limits import Limits
 
-from . import pool, report, sweep, table
+from . import pool, report, slurm, sweep, table
 from .grid import Point, expand, parse_seeds, parse_values
 from .point import DONE, one_line
 from .storage import Folder
@@ -41,7 +41,7 @@ class Where:
     def count(self) -> int | None:
         """Points at a time, as far as it is known beforehand."""
         if self.slurm:
-            return pool.read_slurm(self.slurm).jobs
+            return slurm.read(self.slurm).jobs
         if self.scheduler:
             return None
         return self.workers or pool.default_workers(self.device, pool.gpus(self.device))
@@ -49,8 +49,8 @@ class Where:
     def client(self, jobs: int) -> AbstractContextManager[Client]:
         """The Dask client; no more workers than jobs."""
         if self.slurm:
-            settings = pool.read_slurm(self.slurm)
-            return pool.slurm(settings)
+            settings = slurm.read(self.slurm)
+            return slurm.client(settings)
         if self.scheduler:
             return pool.remote(self.scheduler)
         return pool.here(min(self.count(), jobs), pool.gpus(self.device))
@@ -173,7 +173,7 @@ def _dry_run(points: Sequence[Point], out: str | Path, options: Options) -> int:
         click.echo(f"  {point.name}")
     if options.where.slurm:
         click.echo("\nWhat would be submitted, as often as `jobs` says:\n")
-        click.echo(pool.slurm_script(pool.read_slurm(options.where.slurm)))
+        click.echo(slurm.script(slurm.read(options.where.slurm)))
     return 0
 
 

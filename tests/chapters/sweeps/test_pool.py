@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from medseg_core.chapters.errors import UsageError
-from medseg_core.chapters.sweeps import pool
+from medseg_core.chapters.sweeps import pool, slurm
 from medseg_core.chapters.sweeps.point import cores, thread_limits
 
 from .conftest import PARAMETERS, statuses
@@ -126,9 +126,9 @@ def test_the_job_script_is_shown_without_slurm(medseg, monkeypatch):
 def test_dask_jobqueue_does_not_take_ctrl_c(tmp_path):
     """Its import sets handlers that end the process with exit code 0."""
     code = (
-        "import signal; from medseg_core.chapters.sweeps import pool\n"
+        "import signal; from medseg_core.chapters.sweeps import slurm\n"
         "before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]\n"
-        "pool.slurm_script(pool.Slurm(1, 1, {'memory': '1GB'}))\n"
+        "slurm.script(slurm.Settings(1, 1, {'memory': '1GB'}))\n"
         "assert before == [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -139,7 +139,7 @@ def test_a_slurm_time_stays_a_time(tmp_path):
     path = tmp_path / "cluster.yaml"
     for time in ("02:00:00", "12:30:00", "1-00:00:00", '"0:30:00"', "90"):
         path.write_text(f"memory: 1GB\ntime: {time}\n")
-        assert pool.read_slurm(path).options["walltime"] == time.strip('"')
+        assert slurm.read(path).options["walltime"] == time.strip('"')
 
 
 def test_the_settings_that_the_guide_shows_are_taken(tmp_path):
@@ -148,8 +148,8 @@ def test_the_settings_that_the_guide_shows_are_taken(tmp_path):
     path = tmp_path / "cluster.yaml"
     path.write_text(text)
     named = set(re.findall(r"^(?:# )?(\w+): ", text, re.M))
-    assert named == {"jobs", "cores", *pool.SLURM_KEYS}
-    assert "--nthreads 1 " in pool.slurm_script(pool.read_slurm(path))
+    assert named == {"jobs", "cores", *slurm.KEYS}
+    assert "--nthreads 1 " in slurm.script(slurm.read(path))
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_wrong_slurm_settings_are_refused_by_name(tmp_path, text, message):
     path = tmp_path / "cluster.yaml"
     path.write_text(text)
     with pytest.raises(UsageError, match=message):
-        pool.read_slurm(path)
+        slurm.read(path)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
