@@ -151,7 +151,10 @@ def _run(plan: sweep.Plan, options: Options) -> None:
     if not plan.jobs:
         return
     with options.where.client(len(plan.jobs)) as client:
-        slots = options.where.count() or sum(client.nthreads().values()) or 1
+        present = sum(client.nthreads().values())
+        if not present:
+            click.echo("no worker is there yet; waiting for the first", err=True)
+        slots = options.where.count() or present or 1
         with report.Bar(len(plan.jobs), slots, show=options.progress) as bar:
             for outcome in sweep.run(plan, client):
                 bar(outcome)

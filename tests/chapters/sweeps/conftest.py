@@ -14,18 +14,7 @@ from click.testing import CliRunner
 from medseg_core.chapters.sweeps import command
 from medseg_core.cli import main
 
-PARAMETERS = """
-# %% [markdown]
-# # A tiny chapter
-
-# %% tags=["parameters"]
-scale: str = "lesson"  # smoke | lesson | paper
-seed: int = 0  # of all random numbers
-device: str = "auto"  # auto | cpu | cuda
-data_dir: str = None  # a folder
-extended: bool = False  # more
-overrides: dict = {}  # settings
-"""
+from ..conftest import PARAMETERS
 
 SETTINGS = """
 # %%
