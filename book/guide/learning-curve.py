@@ -20,7 +20,7 @@
 # ## The command
 #
 # ```bash
-# medseg sweep edpcnn -g n_train='[10],[20],[40],[80],[160]' --seeds 0,10,20 --set n_seeds=1 --workers 2
+# medseg sweep edpcnn -g n_train='[10],[40],[160]' --seeds 0,10,20 --set n_seeds=1 --workers 2
 # ```
 #
 # - `-g n_train=…` names what varies. `n_train` is one of the chapter's *settings*, a tuple of sizes, so each value
