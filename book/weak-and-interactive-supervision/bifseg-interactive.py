@@ -27,7 +27,7 @@
 #   with a simulated user.
 # - **Before:** U-Nets and gradient descent; the primer [](../primers/graph-cuts); the images are explained
 #   in the guide to the [phantoms](../guide/phantoms-organs).
-# - **Time:** `smoke` about half a minute, `lesson` about five minutes on two CPU cores, `paper` (crops of
+# - **Time:** `smoke` about half a minute, `lesson` about seven minutes on two CPU cores (it fine-tunes a network some two hundred times), `paper` (crops of
 #   96³ voxels, five levels) hours on a GPU.
 # :::
 
@@ -117,7 +117,7 @@ class Settings:
     transfer_every: int = 10
     n_seeds: int = 3  # of the network, and of the transfer experiment
     n_sessions: int = 3  # seeds of the sessions with a user, on a GPU; on a CPU it is one
-    expected: str = "about five minutes on two CPU cores"
+    expected: str = "about seven minutes on two CPU cores"
 
 
 # %%
