@@ -27,7 +27,7 @@
 #   with a simulated user.
 # - **Before:** U-Nets and gradient descent; the primer [](../primers/graph-cuts); the images are explained
 #   in the guide to the [phantoms](../guide/phantoms-organs).
-# - **Time:** `smoke` about half a minute, `lesson` about seven minutes on two CPU cores (it fine-tunes a network some two hundred times), `paper` (crops of
+# - **Time:** `smoke` about half a minute, `lesson` about seven minutes on two CPU cores (it fine-tunes a network a few hundred times), `paper` (crops of
 #   96³ voxels, five levels) hours on a GPU.
 # :::
 
