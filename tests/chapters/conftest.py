@@ -1,9 +1,14 @@
 """A tiny book in a temporary folder."""
 
+import signal
 import textwrap
 from pathlib import Path
 
 import pytest
+
+# A shell's background job is started deaf to Ctrl-C, and so would be all that the tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 HEADER = """\
 # ---
