@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import nbformat
 import numpy as np
 import pytest
@@ -383,6 +384,7 @@ def test_the_lines_of_the_guide_run_on_a_table(tmp_path, monkeypatch):
     monkeypatch.setenv("MPLBACKEND", "agg")
     names = {}
     exec(code, names)
+    plt.close("all")  # the reader's figures
     assert names["by"]["mean"].to_dict() == {10: 10.5, 160: 160.5}
     assert names["by"]["count"].tolist() == [4, 4]
 
