@@ -16,13 +16,13 @@ from timing import machine, milliseconds, publish, seconds, table
 from torch import nn
 
 from medseg_core.models.isensee import IsenseeUNet
-from medseg_core.phantoms.abdomen import organ_in_context
+from medseg_core.papers.bifseg_interactive.interactive import crf_graphcut, uncertainty_weights
+from medseg_core.papers.bifseg_interactive.refine import bifseg_refine
+from medseg_core.phantoms.abdomen.organ_in_context import organ_in_context
 from medseg_core.phantoms.annotators import scribble_robot
 from medseg_core.rng import generator, seed_all
 from medseg_core.solvers.geodesic import geodesic_distance
 from medseg_core.solvers.graphcut import GridCut
-from medseg_core.solvers.interactive import crf_graphcut, uncertainty_weights
-from medseg_core.training.bifseg import bifseg_refine
 from medseg_core.training.fit import fit
 from medseg_core.training.samplers import batches
 

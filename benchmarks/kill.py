@@ -76,9 +76,9 @@ class Command:
         """The process, and the mark by which all that it starts is found again."""
         mark = uuid.uuid4().hex
         code = (
-            "from medseg_core.chapters.sweeps import command\n"
+            "from medseg_book.run.sweeps import command\n"
             "command._summarise = lambda *a: None\n"  # a notebook as any other, and slow
-            "from medseg_core.cli import main; main()"
+            "from medseg_book.cli import main; main()"
         )
         with self.log.open("w") as log:
             process = subprocess.Popen(

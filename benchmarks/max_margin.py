@@ -12,10 +12,14 @@ import argparse
 import torch
 from timing import machine, milliseconds, publish, seconds, table
 
+from medseg_core.papers.max_margin_crf.margin_gradient import (
+    envelope_gradient,
+    kkt_gradient,
+    kkt_matrix,
+)
+from medseg_core.papers.max_margin_crf.max_margin import MaxMarginCRF
 from medseg_core.physics.noise import gaussian_field
 from medseg_core.rng import generator
-from medseg_core.solvers.margin_gradient import envelope_gradient, kkt_gradient, kkt_matrix
-from medseg_core.solvers.max_margin import MaxMarginCRF
 
 SIZE, EPS = 96, 1.0
 

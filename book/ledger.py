@@ -25,8 +25,8 @@
 from IPython.display import Markdown, display
 
 # The one notebook that looks into the others, so the one that imports the runner.
-from medseg_core.chapters import claims
-from medseg_core.chapters.catalogue import find_chapters, find_root
+from medseg_book.run import ledger as claims
+from medseg_book.run.catalogue import find_chapters, find_root
 
 chapters = claims.read(find_chapters(find_root()))
 stored = [chapter for chapter in chapters if chapter.claims]

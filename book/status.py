@@ -20,11 +20,11 @@
 import matplotlib.pyplot as plt
 from IPython.display import display
 
-from medseg_core import plotting
+from medseg_book.page import plotting
 
 # As in the ledger, the runner reads the other notebooks.
-from medseg_core.chapters import status
-from medseg_core.chapters.catalogue import find_chapters, find_root
+from medseg_book.run import status
+from medseg_book.run.catalogue import find_chapters, find_root
 
 chapters = find_chapters(find_root())
 rows = status.read(chapters)

@@ -42,7 +42,8 @@ from dataclasses import dataclass
 import matplotlib.pyplot as plt
 import numpy as np
 
-from medseg_core import claims, plotting, rng, scales, widgets
+from medseg_book.page import claims, plotting, scales, widgets
+from medseg_core import rng
 
 # %% [markdown]
 # What the three scales change stands in one table; `run.s` is the chosen row, with what `overrides`

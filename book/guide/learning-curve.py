@@ -43,8 +43,8 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from IPython.display import display
 
-from medseg_core import plotting
-from medseg_core.chapters.catalogue import find_root
+from medseg_book.page import plotting
+from medseg_book.run.catalogue import find_root
 
 plotting.style()
 table = pd.read_csv(find_root() / "book" / "_results" / "edpcnn-n_train.csv")

@@ -29,13 +29,9 @@ import torch
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import cross_val_score
 
-from medseg_core import plotting, rng
-from medseg_core.phantoms.ivus import (
-    SURFACES,
-    ivus_polar,
-    ivus_polar_params,
-    render_ivus_polar,
-)
+from medseg_book.page import plotting
+from medseg_core import rng
+from medseg_core.phantoms.ivus import SURFACES, ivus_polar, ivus_polar_params, render_ivus_polar
 from medseg_core.physics.deform import from_polar
 
 plotting.style()

@@ -30,9 +30,10 @@ import torch
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import cross_val_score
 
-from medseg_core import plotting, rng
+from medseg_book.page import plotting
+from medseg_core import rng
 from medseg_core.phantoms import oct_bscan, oct_bscan_params, render_oct_bscan
-from medseg_core.phantoms.oct import surface_names
+from medseg_core.phantoms.oct.bscan import surface_names
 
 plotting.style()
 

@@ -28,9 +28,10 @@ from scipy import ndimage
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import cross_val_score
 
-from medseg_core import plotting, rng, widgets
+from medseg_book.page import plotting, widgets
+from medseg_core import rng
 from medseg_core.metrics import overlap
-from medseg_core.phantoms.abdomen import (
+from medseg_core.phantoms.abdomen.organ_in_context import (
     KINDS,
     MODALITY,
     organ_in_context,

@@ -33,9 +33,10 @@ import torch
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import cross_val_score
 
-from medseg_core import plotting, rng, widgets
+from medseg_book.page import plotting, widgets
+from medseg_core import rng
 from medseg_core.metrics import overlap
-from medseg_core.phantoms.thorax import (
+from medseg_core.phantoms.thorax.axial import (
     WINDOW_HU,
     render_thorax_ct,
     thorax_ct,

@@ -36,10 +36,11 @@ from sklearn.linear_model import Ridge
 from sklearn.model_selection import KFold, cross_val_score
 from torch.nn import functional as F
 
-from medseg_core import plotting, rng, widgets
+from medseg_book.page import plotting, widgets
+from medseg_core import rng
 from medseg_core.metrics.overlap import jaccard
-from medseg_core.models.fcn8 import FCN8
-from medseg_core.phantoms.ultrasound import (
+from medseg_core.papers.max_margin_crf.fcn8 import FCN8
+from medseg_core.phantoms.ultrasound.bmode import (
     render_ultrasound_bmode,
     ultrasound_bmode,
     ultrasound_bmode_params,

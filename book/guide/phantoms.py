@@ -42,7 +42,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-from medseg_core import plotting, rng
+from medseg_book.page import plotting
+from medseg_core import rng
 from medseg_core.phantoms.cardiac import LV, cardiac_sax, cardiac_sax_params, render_cardiac_sax
 
 plotting.style()

@@ -53,9 +53,10 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
 
-from medseg_core import plotting, rng, scales, sources, widgets
+from medseg_book.page import plotting, scales, sources, widgets
+from medseg_book.page.plotting import PALETTE, WIDTH
+from medseg_core import rng
 from medseg_core.physics import shapes
-from medseg_core.plotting import PALETTE, WIDTH
 from medseg_core.solvers import graphcut
 
 # %% [markdown]

@@ -56,8 +56,9 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.optimize import isotonic_regression
 from sklearn.isotonic import isotonic_regression as sklearn_isotonic
 
-from medseg_core import plotting, rng, scales, sources, widgets
-from medseg_core.plotting import PALETTE, WIDTH
+from medseg_book.page import plotting, scales, sources, widgets
+from medseg_book.page.plotting import PALETTE, WIDTH
+from medseg_core import rng
 from medseg_core.solvers import surface_qp
 
 # %% [markdown]

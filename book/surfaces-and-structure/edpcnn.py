@@ -54,21 +54,20 @@ from scipy import ndimage
 from skimage.filters import threshold_otsu
 from torch.nn import functional as F
 
-from medseg_core import checks, claims, plotting, rng, scales, sources, widgets
-from medseg_core.datasets.acdc import ACDC
+from medseg_book.page import claims, plotting, scales, sources, widgets
+from medseg_book.page.compare import Record, Results, run_arms
+from medseg_core import checks, rng
+from medseg_core.datasets import ACDC, SunnybrookPNG
 from medseg_core.datasets.preprocess import zscore
 from medseg_core.datasets.splits import group_split
-from medseg_core.datasets.sunnybrook_png import SunnybrookPNG
 from medseg_core.metrics import overlap, surface
-from medseg_core.models.star_approximator import StarApproximator
 from medseg_core.models.unet import UNet
+from medseg_core.papers.edpcnn.star_approximator import StarApproximator
+from medseg_core.papers.edpcnn.synthetic_gradient import SyntheticGradient
 from medseg_core.phantoms.cardiac import LV, cardiac_sax
 from medseg_core.solvers import star_dp
-from medseg_core.training.arms import run_arms
 from medseg_core.training.fit import fit, make_optimizer
-from medseg_core.training.results import Record, Results
 from medseg_core.training.samplers import batches
-from medseg_core.training.synthetic_gradient import SyntheticGradient
 
 plotting.style()
 

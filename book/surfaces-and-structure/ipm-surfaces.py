@@ -53,11 +53,13 @@ from monai.losses import DiceLoss, GeneralizedDiceLoss
 from scipy import ndimage, optimize
 from torch.nn import functional as F
 
-from medseg_core import checks, claims, plotting, rng, scales, sources, widgets
+from medseg_book.page import claims, plotting, scales, sources, widgets
+from medseg_book.page.compare import Record, Results, run_arms
+from medseg_core import checks, rng
 from medseg_core.datasets import IVUS2011, JHUOCT, SpectralisExport, oct_jhu
-from medseg_core.losses import surfaces as losses
 from medseg_core.metrics import overlap, surface
-from medseg_core.models.surface_net import (
+from medseg_core.papers.ipm_surfaces import losses
+from medseg_core.papers.ipm_surfaces.surface_net import (
     SurfaceNet,
     gradient_channels,
     region_boundaries,
@@ -67,9 +69,7 @@ from medseg_core.phantoms import ivus_polar, oct_bscan
 from medseg_core.physics.shapes import polygon_mask
 from medseg_core.solvers import surface_graph, surface_ipm
 from medseg_core.solvers.surface_qp import interior_point, ordered_surfaces
-from medseg_core.training.arms import run_arms
 from medseg_core.training.fit import fit
-from medseg_core.training.results import Record, Results
 from medseg_core.training.samplers import batches
 
 plotting.style()

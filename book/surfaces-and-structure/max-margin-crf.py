@@ -54,24 +54,24 @@ from scipy import ndimage
 from scipy.optimize import LinearConstraint, minimize
 from torch.nn import functional as F
 
-from medseg_core import checks, claims, plotting, rng, scales, sources, widgets
-from medseg_core.datasets.camus import CAMUS
+from medseg_book.page import claims, plotting, scales, sources, widgets
+from medseg_book.page.compare import Record, Results, run_arms
+from medseg_core import checks, rng
+from medseg_core.datasets import CAMUS
 from medseg_core.metrics.overlap import jaccard
-from medseg_core.models.fcn8 import FCN8
-from medseg_core.phantoms.thorax import thorax_ct
-from medseg_core.phantoms.ultrasound import ultrasound_bmode
-from medseg_core.physics.noise import gaussian_field
-from medseg_core.solvers.margin_fit import algorithm_1
-from medseg_core.solvers.margin_gradient import (
+from medseg_core.papers.max_margin_crf.fcn8 import FCN8
+from medseg_core.papers.max_margin_crf.margin_fit import algorithm_1
+from medseg_core.papers.max_margin_crf.margin_gradient import (  # fmt: skip
     envelope_gradient,
     hinge_subgradient,
     kkt_gradient,
     margin_loss,
-)  # fmt: skip
-from medseg_core.solvers.max_margin import MaxMarginCRF
-from medseg_core.training.arms import run_arms
+)
+from medseg_core.papers.max_margin_crf.max_margin import MaxMarginCRF
+from medseg_core.phantoms.thorax.axial import thorax_ct
+from medseg_core.phantoms.ultrasound.bmode import ultrasound_bmode
+from medseg_core.physics.noise import gaussian_field
 from medseg_core.training.fit import fit, make_optimizer
-from medseg_core.training.results import Record, Results
 from medseg_core.training.samplers import batches
 
 plotting.style()

@@ -51,19 +51,22 @@ from matplotlib import patheffects
 from scipy import ndimage
 from torch.nn import functional as F
 
-from medseg_core import checks, claims, plotting, rng, scales, sources, widgets
-from medseg_core.datasets.duke_amd import DukeAMD
-from medseg_core.datasets.oct_spectralis import SpectralisExport
-from medseg_core.losses.columns import hard_column_mse
-from medseg_core.metrics.columns import boundary_mae, column_dice
+from medseg_book.page import claims, plotting, scales, sources, widgets
+from medseg_book.page.compare import Results, run_arms
+from medseg_core import checks, rng
+from medseg_core.datasets import DukeAMD, SpectralisExport
 from medseg_core.metrics.stats import paired_test
-from medseg_core.models.selected_dims import Funnel, SelectedDimNet, receptive_field
 from medseg_core.models.unet import UNet
-from medseg_core.phantoms.oct import oct_bscan, oct_bscan_params, render_oct_bscan
-from medseg_core.training.arms import run_arms
+from medseg_core.papers.selected_dimensions_oct.losses import hard_column_mse
+from medseg_core.papers.selected_dimensions_oct.network import (
+    Funnel,
+    SelectedDimNet,
+    receptive_field,
+)
+from medseg_core.papers.selected_dimensions_oct.sampler import LossHistorySampler
+from medseg_core.papers.selected_dimensions_oct.scores import boundary_mae, column_dice
+from medseg_core.phantoms.oct.bscan import oct_bscan, oct_bscan_params, render_oct_bscan
 from medseg_core.training.fit import fit
-from medseg_core.training.loss_history import LossHistorySampler
-from medseg_core.training.results import Results
 from medseg_core.training.samplers import batches
 
 plotting.style()

@@ -61,22 +61,28 @@ from matplotlib.colors import ListedColormap
 from monai.losses import DiceLoss
 from torch.nn import functional as F
 
-from medseg_core import checks, claims, plotting, rng, scales, scribbles, sources, widgets
-from medseg_core.datasets.msd import MSD
+from medseg_book.page import claims, plotting, scales, sources, widgets
+from medseg_book.page.compare import run_arms
+from medseg_book.page.pad import scribbles
+from medseg_core import checks, rng
+from medseg_core.datasets import MSD
 from medseg_core.metrics.overlap import dice
 from medseg_core.models.isensee import IsenseeUNet
-from medseg_core.phantoms.abdomen import (
+from medseg_core.papers.bifseg_interactive.interactive import (
+    crf_graphcut,
+    crf_unary,
+    uncertainty_weights,
+)
+from medseg_core.papers.bifseg_interactive.refine import bifseg_refine
+from medseg_core.papers.bifseg_interactive.seed_models import boykov_jolly, grabcut, histogram_prob
+from medseg_core.phantoms.abdomen.organ_in_context import (  # fmt: skip
     organ_in_context,
     organ_in_context_params,
     render_organ_in_context,
-)  # fmt: skip
+)
 from medseg_core.phantoms.annotators import add_scribble, scribble_robot
 from medseg_core.solvers.graphcut import binary_mrf_map, offsets
-from medseg_core.solvers.interactive import crf_graphcut, crf_unary, uncertainty_weights
-from medseg_core.solvers.seed_models import boykov_jolly, grabcut, histogram_prob
-from medseg_core.training.arms import run_arms
 from medseg_core.training.augment import Augment
-from medseg_core.training.bifseg import bifseg_refine
 from medseg_core.training.fit import fit
 from medseg_core.training.samplers import batches
 

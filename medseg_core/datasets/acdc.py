@@ -12,19 +12,9 @@ from torch import Tensor
 from medseg_core import checks
 from medseg_core.datasets import acdc_files as files
 from medseg_core.datasets.acdc_files import LV, PARTS, Volume
-from medseg_core.datasets.preprocess import (
-    centre_of_mass,
-    crop_or_pad,
-    resample_labels,
-    zscore,
-)
+from medseg_core.datasets.preprocess import centre_of_mass, crop_or_pad, resample_labels, zscore
 from medseg_core.datasets.report import Report, content_line
-from medseg_core.datasets.samples import (
-    checked_index,
-    checked_indices,
-    on_grid,
-    pair,
-)
+from medseg_core.datasets.samples import checked_index, checked_indices, on_grid, pair
 from medseg_core.stacking import stack
 
 LAYOUT = """

@@ -7,12 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import torch
 
-from medseg_core.datasets.preprocess import (
-    centre_of_mass,
-    crop_or_pad,
-    resample,
-    resample_labels,
-)
+from medseg_core.datasets.preprocess import centre_of_mass, crop_or_pad, resample, resample_labels
 
 
 def checked_index(index: int, n: int, name: str = "index") -> int:

@@ -1,28 +1,23 @@
-"""Embedded data: one imaging modality per file, built on `medseg_core.physics`."""
+"""Embedded data: one imaging modality per file or folder, built on `medseg_core.physics`.
 
-from medseg_core._lazy import attach
+Generators are taken from here: `from medseg_core.phantoms import cardiac_sax`.
+"""
 
-__getattr__, __dir__ = attach(
+import lazy_loader
+
+__getattr__, __dir__, _ = lazy_loader.attach(
     __name__,
-    {
-        "cardiac_sax": "cardiac",
-        "cardiac_sax_params": "cardiac",
-        "render_cardiac_sax": "cardiac",
-        "oct_bscan": "oct",
-        "oct_bscan_params": "oct",
-        "render_oct_bscan": "oct",
-        "ivus_polar": "ivus",
-        "ivus_polar_params": "ivus",
-        "render_ivus_polar": "ivus",
-        "ultrasound_bmode": "ultrasound",
-        "ultrasound_bmode_params": "ultrasound",
-        "render_ultrasound_bmode": "ultrasound",
-        "thorax_ct": "thorax",
-        "thorax_ct_params": "thorax",
-        "render_thorax_ct": "thorax",
-        "organ_in_context": "abdomen",
-        "organ_in_context_params": "abdomen",
-        "render_organ_in_context": "abdomen",
-        "scribble_robot": "annotators",
+    submod_attrs={
+        "abdomen.organ_in_context": [
+            "organ_in_context", "organ_in_context_params", "render_organ_in_context",
+        ],
+        "annotators": ["scribble_robot"],
+        "cardiac": ["cardiac_sax", "cardiac_sax_params", "render_cardiac_sax"],
+        "ivus": ["ivus_polar", "ivus_polar_params", "render_ivus_polar"],
+        "oct.bscan": ["oct_bscan", "oct_bscan_params", "render_oct_bscan"],
+        "thorax.axial": ["render_thorax_ct", "thorax_ct", "thorax_ct_params"],
+        "ultrasound.bmode": [
+            "render_ultrasound_bmode", "ultrasound_bmode", "ultrasound_bmode_params",
+        ],
     },
-)
+)  # fmt: skip

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer, lr_scheduler
 
+from medseg_book.page import bars
 from medseg_core import checks
-from medseg_core.training import progress as bars
 
 OPTIMIZERS = ("adam", "sgd", "rmsprop")
 # Factors of the rate after the share t of all updates.

@@ -87,7 +87,7 @@ def test_readme_and_guide_name_targets_that_exist(root):
 
 def test_readme_and_guide_name_commands_that_exist(root):
     click = pytest.importorskip("click")
-    from medseg_core.cli import main
+    from medseg_book.cli import main
 
     context = click.Context(main)
     for place, line in commands(root):

@@ -8,11 +8,11 @@ import nbformat
 import pytest
 from click.testing import CliRunner
 
-from medseg_core import claims
-from medseg_core.chapters.catalogue import find_chapter, find_chapters
-from medseg_core.chapters.check import check
-from medseg_core.chapters.run import execute
-from medseg_core.cli import main
+from medseg_book.cli import main
+from medseg_book.page import claims
+from medseg_book.run.catalogue import find_chapter, find_chapters
+from medseg_book.run.check import check
+from medseg_book.run.run import execute
 
 ROOT = Path(__file__).resolve().parents[2]
 CHAPTERS = {chapter.slug: chapter for chapter in find_chapters(ROOT)}

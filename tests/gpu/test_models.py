@@ -9,20 +9,24 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from medseg_book.run.catalogue import find_chapters
 from medseg_core import losses, models
-from medseg_core.chapters.catalogue import find_chapters
-from medseg_core.models.fcn8 import FCN8
 from medseg_core.models.isensee import IsenseeUNet
-from medseg_core.models.selected_dims import SelectedDimNet
-from medseg_core.models.star_approximator import StarApproximator
-from medseg_core.models.surface_net import SurfaceNet, gradient_channels, running_maximum
 from medseg_core.models.unet import UNet
+from medseg_core.papers.bifseg_interactive.refine import bifseg_refine
+from medseg_core.papers.edpcnn.star_approximator import StarApproximator
+from medseg_core.papers.edpcnn.synthetic_gradient import SyntheticGradient
+from medseg_core.papers.ipm_surfaces.surface_net import (
+    SurfaceNet,
+    gradient_channels,
+    running_maximum,
+)
+from medseg_core.papers.max_margin_crf.fcn8 import FCN8
+from medseg_core.papers.max_margin_crf.max_margin import MaxMarginCRF, margin_loss
+from medseg_core.papers.selected_dimensions_oct.network import SelectedDimNet
 from medseg_core.rng import generator
 from medseg_core.solvers import star_dp, star_pattern
-from medseg_core.solvers.max_margin import MaxMarginCRF, margin_loss
 from medseg_core.solvers.surface_qp import ordered_surfaces
-from medseg_core.training.bifseg import bifseg_refine
-from medseg_core.training.synthetic_gradient import SyntheticGradient
 
 ROOT = Path(__file__).resolve().parents[2]
 NETWORKS = {

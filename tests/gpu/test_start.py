@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from medseg_core import scales
+from medseg_book.page import scales
 from medseg_core.rng import generator
 from medseg_core.training.device import pick
 from medseg_core.training.fit import fit

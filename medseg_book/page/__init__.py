@@ -1,0 +1,1 @@
+"""What notebooks use: scales, claims, comparisons, widgets, plotting."""

@@ -1,0 +1,1 @@
+"""Drawing scribbles in a live notebook."""

@@ -1,0 +1,1 @@
+"""BIFSeg: interactive segmentation by image-specific fine-tuning inside a bounding box."""

@@ -1,0 +1,231 @@
+"""Image-specific fine-tuning: a network learns one image from its own segmentation of it.
+
+    min over labels y and weights θ of  E(y, θ) = Σᵢ −log P_θ(yᵢ) + λ Σ_{i,j} B_ij(y),
+    where y agrees with the scribbles,
+
+by turns: y by a minimum cut, then a few gradient steps in θ on the cross entropy with the weights
+of `uncertainty_weights` (Groff 2018; Wang et al. 2018; chapter `bifseg-interactive`).
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from medseg_core import checks
+from medseg_core.losses.partial import weighted_cross_entropy
+from medseg_core.papers.bifseg_interactive.interactive import (
+    crf_unary,
+    scribble_distance,
+    uncertainty_weights,
+)
+from medseg_core.solvers.graphcut import GridCut, contrast_weights
+from medseg_core.solvers.grid_checks import checked_connectivity, checked_image, checked_scribbles
+from medseg_core.training.fit import make_optimizer
+
+LEARNING_RATES = {"last": 1e-3, "all": 1e-4}
+# On a CPU torch has a slow convolution for inputs whose first four sizes multiply to no more. Two
+# copies of one small crop are then computed several times faster than one.
+SMALL = 20_480
+
+
+@dataclass
+class Round:
+    """One round: share of pixels whose label changed, the steps' losses, seconds of each part."""
+
+    changed: float
+    losses: list[float]
+    seconds: dict[str, float]
+
+
+@dataclass
+class Refined:
+    """What `bifseg_refine` found.
+
+    Attributes:
+        labels: ``(1,*S)`` int64, the last cut.
+        prob: ``(1,1,*S)``, P(object) of the fine-tuned network.
+        weight: ``(1,*S)``, the last weight map; None where there was no round.
+        crf: ``(1,*S)`` int64, the first cut: the network as it came, the CRF and the scribbles.
+        history: one `Round` after the other.
+        seconds: of the whole call.
+    """
+
+    labels: Tensor
+    prob: Tensor
+    weight: Tensor | None
+    crf: Tensor
+    history: list[Round] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def bifseg_refine(
+    model: nn.Module,
+    image: Tensor,
+    scribbles: Tensor | None,
+    *,
+    lam: float,
+    sigma: float,
+    omega: float = 5.0,
+    t0: float = 0.2,
+    t1: float = 0.7,
+    eps: float = 0.2,
+    rounds: int = 4,
+    steps: int = 20,
+    lr: float | None = None,
+    finetune: str = "last",
+    weighted: bool = True,
+    spacing: Sequence[float] | None = None,
+    tol: float = 1e-3,
+    connectivity: int | None = None,
+) -> Refined:
+    """Segment one image, fine-tuning a copy of `model` on it; the module's problem.
+
+    One label step, then up to `rounds` times a network step (Adam) and a label step. Every call
+    starts from the weights of `model`, which it leaves as they are. The network runs in eval mode:
+    no dropout, no change of running statistics. Nothing is random.
+
+    Args:
+        model: from ``(N,1,*S)`` to logits ``(N,1,*S)``, a sigmoid's. For ``finetune="last"`` with
+            ``features(x)`` and ``head(features)``, model(x) = head(features(x)).
+        image: ``(1,1,*S)``, the crop, normalised to [0,1].
+        scribbles: ``(1,*S)``: 1 object, 0 background, 255 none; None: the unsupervised variant.
+        lam, sigma, spacing, connectivity: of the cut, as in `crf_graphcut`.
+        omega, t0, t1, eps: of the weight map, as in `uncertainty_weights`.
+        rounds: at most so many, ≥ 0; 0: network, CRF and hard scribbles, no fine-tuning.
+        steps: gradient steps per round, ≥ 1; the optimiser's state lasts from round to round.
+        lr: learning rate; None: 1e-3 for "last", 1e-4 for "all".
+        finetune: "last": the head alone, on features that are computed once; "all": every weight.
+        weighted: False: every pixel counts 1.
+        tol: stop when less than this share of the pixels changed.
+
+    Raises:
+        ValueError: as the functions named; rounds < 0, steps < 1, lr ≤ 0, a batch of more than one
+            image, logits of another shape.
+        TypeError: if `model` has no ``features`` and ``head`` where they are needed.
+        FloatingPointError: if the network answers with NaN or infinity.
+    """
+    started = time.perf_counter()
+    size = checked_image(image, "image")
+    checks.between(len(image), "the number of images", 1, 1)
+    if scribbles is not None:
+        checked_scribbles(scribbles, image)
+    checks.choice(finetune, "finetune", LEARNING_RATES)
+    checks.between(rounds, "rounds", 0, None)
+    checks.between(steps, "steps", 1, None)
+    checks.between(tol, "tol", 0, None)
+    checks.between(eps, "eps", 0, None)
+    lr = LEARNING_RATES[finetune] if lr is None else lr
+    if not 0 < lr < float("inf"):
+        raise ValueError(f"lr must be positive and finite, got {lr}")
+    neighbours = checked_connectivity(connectivity, len(size), (8, 6))
+    links = contrast_weights(image, neighbours, lam=lam, sigma=sigma, spacing=spacing)
+    grid = GridCut(size, neighbours)
+
+    doubt: dict[str, Any] = {"t0": t0, "t1": t1, "eps": eps, "omega": omega}
+    if rounds and weighted and scribbles is not None:  # neither changes from round to round
+        doubt["distance"] = scribble_distance(image, scribbles, limit=eps, spacing=spacing)
+
+    def cut(prob: Tensor, links: Tensor | None = None) -> Tensor:  # None: those of the last cut
+        return grid.cut(crf_unary(prob, scribbles)[0], None if links is None else links[0])[0][None]
+
+    def weigh(prob: Tensor) -> Tensor:
+        if not weighted:
+            return torch.ones_like(image[:, 0])
+        return uncertainty_weights(prob, image, scribbles, **doubt)
+
+    network = _Network(model, image, finetune, lr)
+    prob = network.prob()
+    labels = first = cut(prob, links)
+    weight, history = None, []
+    for _ in range(rounds):
+        seconds: dict[str, float] = {}
+        with _clock(seconds, "weights"):
+            weight = weigh(prob)
+        with _clock(seconds, "network"):
+            losses = network.tune(labels, weight, steps)
+            prob = network.prob()
+        with _clock(seconds, "cut"):
+            before, labels = labels, cut(prob)
+        changed = float((labels != before).double().mean())
+        history.append(Round(changed, losses, seconds))
+        if changed < tol:
+            break
+    return Refined(labels, prob, weight, first, history, time.perf_counter() - started)
+
+
+class _Network:
+    """A copy of the model on its way to one image."""
+
+    def __init__(self, model: nn.Module, image: Tensor, finetune: str, lr: float) -> None:
+        if finetune == "last" and not (hasattr(model, "features") and hasattr(model, "head")):
+            raise TypeError(
+                'model must have features(x) and head(features) for finetune="last", '
+                f'got {type(model).__name__}; finetune="all" needs neither'
+            )
+        copied = copy.deepcopy(model).eval().requires_grad_(True)
+        self.home, self.device = image.device, next(copied.parameters()).device
+        self.input: Tensor | Sequence[Tensor] = image.to(self.device)
+        self.forward: Callable[..., Tensor] = copied
+        if finetune == "last":
+            with torch.no_grad():
+                self.input = copied.features(self.input)
+            self.forward = copied.head
+        self.input = self._copies(copied)
+        # Weights that the loss does not reach have no gradient, and Adam leaves them alone.
+        self.optimizer = make_optimizer(copied.parameters(), lr=lr)
+        self.size = image.shape
+
+    def _copies(self, model: nn.Module) -> Tensor | Sequence[Tensor]:
+        """The input, twice where that is faster (see `SMALL`); `logits` takes the first."""
+        x = self.input
+        if isinstance(x, Tensor):
+            channels = next((len(p) for p in model.parameters() if p.ndim > 2), 1)  # first level's
+        else:
+            channels = x[-1].shape[1]
+        plane = (x if isinstance(x, Tensor) else x[-1]).shape[2:4]
+        if self.device.type != "cpu" or channels * math.prod(plane) > SMALL:
+            return x
+        return torch.cat([x, x]) if isinstance(x, Tensor) else [torch.cat([f, f]) for f in x]
+
+    def logits(self) -> Tensor:
+        logits = self.forward(self.input)[:1]
+        if logits.shape != self.size:
+            raise ValueError(
+                f"model must answer with logits {tuple(self.size)}, got {tuple(logits.shape)}"
+            )
+        return logits
+
+    @torch.no_grad()
+    def prob(self) -> Tensor:
+        prob = self.logits().sigmoid().to(self.home)
+        if not bool(prob.isfinite().all()):
+            raise FloatingPointError("the network's probabilities are not finite")
+        return prob
+
+    @torch.enable_grad()
+    def tune(self, labels: Tensor, weight: Tensor, steps: int) -> list[float]:
+        labels, weight = labels.to(self.device), weight.to(self.device)
+        losses = []
+        for _ in range(steps):
+            loss = weighted_cross_entropy(self.logits(), labels, weight, normalise="weights")
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            self.optimizer.step()
+            losses.append(loss.detach())
+        return torch.stack(losses).tolist()
+
+
+@contextmanager
+def _clock(seconds: dict[str, float], name: str) -> Iterator[None]:
+    started = time.perf_counter()
+    yield
+    seconds[name] = time.perf_counter() - started

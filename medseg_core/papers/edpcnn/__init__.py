@@ -1,0 +1,1 @@
+"""EDPCNN: a U-Net trained through dynamic programming."""

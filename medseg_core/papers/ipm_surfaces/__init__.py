@@ -1,0 +1,1 @@
+"""Ordered surfaces by an interior-point layer in a network."""

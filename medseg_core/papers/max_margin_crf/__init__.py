@@ -1,0 +1,1 @@
+"""A CRF whose few weights are learnt exactly, by maximum margin, on top of a CNN."""

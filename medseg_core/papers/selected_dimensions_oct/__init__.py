@@ -1,0 +1,1 @@
+"""Layers and lesions of OCT B-scans from networks that predict along selected dimensions."""

@@ -1,0 +1,1 @@
+"""Organs in the context of their neighbours, as small volumes."""

@@ -1,0 +1,1 @@
+"""OCT B-scans: retinal layers, drusen, geographic atrophy."""

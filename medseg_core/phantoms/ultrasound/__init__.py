@@ -1,0 +1,1 @@
+"""Ultrasound B-mode: the heart in two chambers."""

@@ -1,0 +1,96 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from medseg_core.papers.selected_dimensions_oct.scores import boundary_mae, column_dice
+
+
+def test_dice_by_hand():
+    pred = torch.tensor([[1, 1, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]]).bool()
+    ref = torch.tensor([[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0]]).bool()
+    # Volume 7: TP 2, FP 1, FN 1 over its two B-scans. Volume 9 has no reference.
+    got = column_dice(pred, ref, torch.tensor([7, 7, 9]))
+    torch.testing.assert_close(got, torch.tensor([2 / 3, torch.nan]), equal_nan=True)
+    assert column_dice(pred, ref, torch.tensor([7, 7, 9]), empty="one")[1] == 0
+    # One by one: 2/3 and 2/3, not the same as pooled in general.
+    torch.testing.assert_close(column_dice(pred, ref)[:2], torch.tensor([2 / 3, 2 / 3]))
+
+
+@settings(max_examples=30, deadline=None)
+@given(n=st.integers(1, 6), w=st.integers(1, 8), k=st.integers(1, 3), seed=st.integers(0, 999))
+def test_against_loops(n, w, k, seed):
+    random = np.random.default_rng(seed)
+    a, b = random.random((2, n, w)) < 0.4
+    group = random.integers(0, 3, n)
+    volumes = sorted(set(group.tolist()))
+    got = column_dice(torch.tensor(a), torch.tensor(b), torch.tensor(group)).numpy()
+    for i, g in enumerate(volumes):
+        x, y = a[group == g], b[group == g]
+        expected = 2 * (x & y).sum() / (x.sum() + y.sum()) if y.any() else np.nan
+        np.testing.assert_allclose(got[i], expected, rtol=1e-6)
+
+    pred, ref = random.normal(size=(2, n, k, w))
+    valid = random.random((n, w)) < 0.6
+    got = boundary_mae(*map(torch.tensor, (pred, ref, valid, group))).numpy()
+    for i, g in enumerate(volumes):
+        for layer in range(k):
+            errors = [
+                abs(pred[r, layer, c] - ref[r, layer, c])
+                for r in range(n)
+                for c in range(w)
+                if group[r] == g and valid[r, c]
+            ]
+            expected = np.mean(errors) if errors else np.nan
+            np.testing.assert_allclose(got[i, layer], expected, rtol=1e-6)
+
+
+def test_mae_by_hand():
+    pred = torch.tensor([[[1.0, 2.0], [5.0, 5.0]], [[0.0, 0.0], [1.0, 9.0]]])
+    ref = torch.tensor([[[2.0, 2.0], [5.0, 8.0]], [[0.0, torch.nan], [1.0, torch.nan]]])
+    valid = torch.tensor([[True, True], [True, False]])
+    one = boundary_mae(pred, ref, valid, torch.tensor([0, 0]))
+    torch.testing.assert_close(one, torch.tensor([[1 / 3, 1.0]]).double())
+    each = boundary_mae(pred, ref, valid)
+    torch.testing.assert_close(each, torch.tensor([[0.5, 1.5], [0.0, 0.0]]).double())
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 999), shift=st.floats(-5, 5))
+def test_mae_of_a_shift_is_the_shift(seed, shift):
+    ref = torch.randn(3, 2, 7, generator=torch.Generator().manual_seed(seed)).double()
+    got = boundary_mae(ref + shift, ref)
+    torch.testing.assert_close(got, torch.full((3, 2), abs(shift)).double(), atol=1e-6, rtol=0)
+
+
+def test_the_order_of_volumes_is_that_of_their_numbers():
+    pred = torch.zeros(3, 1, 2)
+    got = boundary_mae(pred + torch.tensor([3.0, 1.0, 2.0]).view(3, 1, 1), pred,
+                       group=torch.tensor([30, 10, 20]))  # fmt: skip
+    assert got[:, 0].tolist() == [1, 2, 3]
+
+
+def test_nothing_annotated_is_nan():
+    x = torch.zeros(1, 2, 3)
+    assert boundary_mae(x, x, torch.zeros(1, 3).bool()).isnan().all()
+
+
+def test_wrong_input_is_refused():
+    yes, x = torch.ones(2, 4).bool(), torch.zeros(2, 3, 4)
+    with pytest.raises(TypeError, match="pred must be bool"):
+        column_dice(yes.float(), yes)
+    with pytest.raises(ValueError, match="pred and ref must have one shape"):
+        column_dice(yes, yes[:1])
+    with pytest.raises(ValueError, match=r"group must have the shape \(N\), N = 2"):
+        column_dice(yes, yes, torch.zeros(3))
+    with pytest.raises(ValueError, match="empty must be one of"):
+        column_dice(yes, yes, empty="zero")
+    with pytest.raises(ValueError, match="at least one B-scan"):
+        column_dice(yes[:0], yes[:0])
+    with pytest.raises(ValueError, match="pred must have the shape"):
+        boundary_mae(x[0], x[0])
+    with pytest.raises(ValueError, match="pred and valid must have one shape"):
+        boundary_mae(x, x, torch.ones(2, 1, 4).bool())
+    with pytest.raises(ValueError, match="pred - ref must be finite, got nan"):
+        boundary_mae(x, x * torch.nan)
