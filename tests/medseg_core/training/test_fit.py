@@ -25,7 +25,7 @@ def loss_fn(net, batch):
 
 def run(net=None, *, steps=20, **options):
     net = model() if net is None else net
-    return net, fit(net, problem(steps), loss_fn, steps=steps, progress=False, **options)
+    return net, fit(net, problem(steps), loss_fn, steps=steps, **options)
 
 
 def test_equals_the_plain_loop():
@@ -41,14 +41,13 @@ def test_equals_the_plain_loop():
         losses.append(loss.item())
     torch.testing.assert_close(net.weight, plain.weight, atol=1e-6, rtol=1e-5)
     assert history.losses == pytest.approx(losses, rel=1e-4)
-    assert (history.updates, history.images, history.stopped) == (15, 60, "steps")
+    assert (history.updates, history.images) == (15, 60)
     assert history.seconds > 0 and not net.training
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "sgd", "rmsprop"])
-def test_every_optimiser_learns(optimizer):
-    _, history = run(steps=150, lr=0.02, optimizer=optimizer)
-    assert history.losses[-1] < 0.1 * history.losses[0]
+def test_weight_decay_pulls_towards_zero():
+    plain, decayed = run(steps=40, lr=0.05)[0], run(steps=40, lr=0.05, weight_decay=1.0)[0]
+    assert decayed.weight.norm() < 0.9 * plain.weight.norm()
 
 
 def test_a_function_may_make_the_optimiser():
@@ -56,7 +55,7 @@ def test_a_function_may_make_the_optimiser():
     assert torch.equal(net.weight, model().weight)
 
 
-def rates(schedule, steps=10, **options):
+def rates(schedule, steps=10):
     seen = []
 
     def make(parameters):
@@ -74,21 +73,15 @@ def rates(schedule, steps=10, **options):
         steps=steps,
         optimizer=make,
         schedule=schedule,
-        progress=False,
-        **options,
     )
     return seen
 
 
 def test_schedules():
     assert rates(None) == [1.0] * 10
-    assert rates("linear") == pytest.approx([1 - t / 10 for t in range(10)])
-    assert rates("poly") == pytest.approx([(1 - t / 10) ** 0.9 for t in range(10)])
     assert rates("cosine")[5] == pytest.approx(0.5) and rates("cosine")[0] == 1.0
     halved = rates(lambda t: 0.5 if t >= 0.5 else 1.0)
     assert halved == [1.0] * 5 + [0.5] * 5
-    plateau = rates("plateau", validate=lambda net: 0.0, validate_every=1)
-    assert plateau[:7] == [1.0] * 7 and plateau[7:] == pytest.approx([0.1] * 3)
 
 
 def test_best_weights_come_back():
@@ -134,7 +127,7 @@ def test_losses_in_parts():
         loss = loss_fn(net, batch)
         return {"loss": loss, "half": loss.detach() / 2, "constant": 3}
 
-    history = fit(model(), problem(3), parts, steps=3, progress=False)
+    history = fit(model(), problem(3), parts, steps=3)
     assert history.parts["half"] == pytest.approx([v / 2 for v in history.losses])
     assert history.parts["constant"] == [3, 3, 3]
 
@@ -146,28 +139,20 @@ def test_nan_loss_stops_with_the_step():
 
     breaks.n = 0
     with pytest.raises(FloatingPointError, match="update 3 of 5"):
-        fit(model(), problem(5), breaks, steps=5, progress=False)
-
-
-def test_time_budget():
-    _, history = run(steps=50, max_seconds=0.0, validate=lambda net: 1.0)
-    assert (history.updates, history.stopped) == (1, "time")
-    assert history.validation == [(1, 1.0)]
+        fit(model(), problem(5), breaks, steps=5)
 
 
 def test_takes_no_more_batches_than_steps():
     source = problem(10)
-    fit(model(), source, loss_fn, steps=4, progress=False)
+    fit(model(), source, loss_fn, steps=4)
     assert len(list(source)) == 6
 
 
 def test_bad_input_is_refused():
     with pytest.raises(ValueError, match="ended after 3 of steps=5"):
-        fit(model(), problem(3), loss_fn, steps=5, progress=False)
-    for bad in ({"keep": "first"}, {"schedule": "exp"}, {"optimizer": "adamw"}):
+        fit(model(), problem(3), loss_fn, steps=5)
+    for bad in ({"keep": "first"}, {"schedule": "exp"}, {"validate_every": 0}):
         with pytest.raises(ValueError, match=next(iter(bad))):
             run(steps=2, **bad)
-    with pytest.raises(ValueError, match="plateau"):
-        run(steps=2, schedule="plateau")
-    with pytest.raises(ValueError, match="validate_every"):
-        run(steps=2, validate_every=0)
+    with pytest.raises(ValueError, match="steps"):
+        fit(model(), problem(2), loss_fn, steps=0)
