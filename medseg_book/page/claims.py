@@ -18,14 +18,13 @@ import json
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from medseg_book.page import display as _display
-from medseg_book.page import provenance
+from medseg_book.page import display, provenance
 from medseg_book.page.claims_table import Claim, markdown, plain
 from medseg_book.page.verdict import FAILS, HOLDS, NOISE, NOTED, PAPER, UNJUDGED, decide, join, tidy
 from medseg_core import checks
@@ -41,16 +40,18 @@ CONTEXT = {  # of the run, as `reset` takes it
 }
 
 
-class _State:
-    def __init__(self) -> None:
-        self.context: dict[str, Any] = dict(CONTEXT)
-        self.claims: dict[str, Claim] = {}
-        self.cells: dict[str, Any] = {}
-        self.metrics: dict[str, float | None] = {}
-        self.start = time.perf_counter()
+@dataclass
+class _Run:
+    """What the notebook that runs in this kernel has claimed so far."""
+
+    context: dict[str, Any]
+    claims: dict[str, Claim] = field(default_factory=dict)
+    cells: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, float | None] = field(default_factory=dict)
+    start: float = field(default_factory=time.perf_counter)
 
 
-_state = _State()
+_run = _Run(dict(CONTEXT))
 
 
 def reset(**context: Any) -> None:
@@ -61,8 +62,8 @@ def reset(**context: Any) -> None:
     """
     for key in context:
         checks.choice(key, "context", tuple(CONTEXT))
-    _state.__init__()
-    _state.context.update(context)
+    global _run
+    _run = _Run({**CONTEXT, **context})
 
 
 def check(
@@ -123,7 +124,7 @@ def check(
         groups=groups,
         ci=ci,
     )
-    if _state.context["scale"] == "smoke":
+    if _run.context["scale"] == "smoke":
         detail = join("smoke scale", outcome.detail)
         outcome = outcome._replace(verdict=UNJUDGED, detail=detail)
     return _keep(
@@ -152,7 +153,7 @@ def exact(id: str, text: str, ok: bool, detail: str = "", *, if_fails: str = "")
     if not isinstance(ok, (bool, np.bool_)):
         raise TypeError(f"ok must be True or False, got {ok!r}")
     verdict = HOLDS if ok else FAILS
-    if _state.context["scale"] == "smoke":
+    if _run.context["scale"] == "smoke":
         verdict, detail = UNJUDGED, join(f"smoke scale: {'true' if ok else 'false'}", detail)
     return _keep(Claim(id, text, verdict, detail=detail, unit="exact", if_fails=if_fails))
 
@@ -193,16 +194,16 @@ def metric(name: str, value: float) -> None:
     if not isinstance(name, str) or not name.strip() or "\n" in name:
         raise ValueError(f"name must be one line of text, got {name!r}")
     value = float(value)
-    _state.metrics[name] = None if np.isnan(value) else tidy(float(checks.finite(value, "value")))
+    _run.metrics[name] = None if np.isnan(value) else tidy(float(checks.finite(value, "value")))
 
 
 def payload() -> dict[str, Any]:
     """All claims so far with their run, as `report` stores them: plain JSON."""
     content = {
-        **_state.context,
+        **_run.context,
         "claims": [asdict(claim) for claim in _ordered()],
-        "metrics": dict(_state.metrics),
-        "seconds": round(time.perf_counter() - _state.start, 1),
+        "metrics": dict(_run.metrics),
+        "seconds": round(time.perf_counter() - _run.start, 1),
         "peak_memory_mb": tidy(provenance.peak_memory_mb()),
         "core": provenance.core_hashes(),
     }
@@ -214,9 +215,9 @@ def report() -> None:
 
     Parts (C3a, C3b) are followed by the claim that they make up.
     """
-    claims, context = _ordered(), _state.context
+    claims, context = _ordered(), _run.context
     text, table = plain(claims, context), markdown(claims, context)
-    _display.show({"text/plain": text, "text/markdown": table, MIME: payload()})
+    display.show({"text/plain": text, "text/markdown": table, MIME: payload()})
 
 
 def read(notebook: Mapping[str, Any] | str | Path) -> dict[str, Any] | None:
@@ -272,12 +273,12 @@ def _free(id: str) -> None:
     """Refuse a malformed or taken id. A cell that a reader runs again replaces its own claims."""
     if not isinstance(id, str) or not re.fullmatch(r"C\d+[a-z]?", id):
         raise ValueError(f'id must look like "C3" or "C3a", got {id!r}')
-    if id in _state.claims:
-        then, now = _state.cells[id], _display.cell()
+    if id in _run.claims:
+        then, now = _run.cells[id], display.cell()
         if then is None or now is None or then[0] == now[0] or then[1] != now[1]:
-            raise ValueError(f"id {id!r} is taken by {_state.claims[id].text!r}")
-        del _state.claims[id]
-    clashes = [other for other in _state.claims if _is_part(other, id) or _is_part(id, other)]
+            raise ValueError(f"id {id!r} is taken by {_run.claims[id].text!r}")
+        del _run.claims[id]
+    clashes = [other for other in _run.claims if _is_part(other, id) or _is_part(id, other)]
     if clashes:
         raise ValueError(f"id {id!r} clashes with {clashes[0]!r}: a claim follows from its parts")
 
@@ -287,14 +288,14 @@ def _is_part(part: str, whole: str) -> bool:
 
 
 def _keep(claim: Claim) -> Claim:
-    _state.claims[claim.id] = claim
-    _state.cells[claim.id] = _display.cell()
+    _run.claims[claim.id] = claim
+    _run.cells[claim.id] = display.cell()
     return claim
 
 
 def _ordered() -> list[Claim]:
     """All claims by number, each group of parts followed by the claim that they make up."""
-    claims = list(_state.claims.values())
+    claims = list(_run.claims.values())
     wholes = {c.id[:-1] for c in claims if c.id[-1].isalpha()}
     derived = [_whole(w, [c for c in claims if _is_part(c.id, w)]) for w in wholes]
     return sorted([*claims, *derived], key=lambda c: _order(c.id))

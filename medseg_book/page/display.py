@@ -22,6 +22,21 @@ def show(bundle: dict[str, Any]) -> None:
         print(bundle["text/plain"])
 
 
+def attended_shell() -> Any:
+    """IPython's shell when a reader's front end sent the running cell, else None.
+
+    JupyterLab, Notebook, VS Code and Colab allow the kernel to ask for input with every cell they
+    send; papermill, nbclient and other batch runs do not. That is the only difference that a kernel
+    can see.
+    """
+    if not in_notebook():
+        return None
+    shell = sys.modules["IPython"].get_ipython()
+    kernel = getattr(shell, "kernel", None)
+    request = kernel.get_parent() if kernel is not None else {}
+    return shell if (request.get("content") or {}).get("allow_stdin") else None
+
+
 def cell() -> tuple[int, Any] | None:
     """The notebook cell that runs now: (execution count, its identity); None elsewhere.
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medseg_book.page import claims, provenance
-from medseg_book.page import display as _display
+from medseg_book.page import claims, display, provenance
 from medseg_core import checks, rng
 
 if TYPE_CHECKING:
@@ -33,6 +32,19 @@ class Run:
     seeds: list[int]
     extended: bool = False
     data_dir: Path | None = None
+    dataset: str = "phantom"
+    reader: Any = None  # of the data set, opened and checked; None for a phantom
+
+    @property
+    def workers(self) -> int:
+        """Processes that share the runs of a comparison.
+
+        Small networks leave a CPU's cores idle; a GPU is not shared.
+        """
+        import torch
+
+        alone = self.smoke or self.device.type != "cpu"
+        return 1 if alone else min(torch.get_num_threads(), 4)
 
     @property
     def smoke(self) -> bool:
@@ -49,6 +61,8 @@ def begin(
     device: str,
     overrides: Mapping[str, Any] | str | None,
     data_dir: str | Path | None = None,
+    dataset: str = "phantom",
+    sources: Mapping[str, Callable[[Path], Any] | None] | None = None,
     extended: bool = False,
 ) -> Run:
     """Start a chapter: choose its settings, seed everything, reset `claims`, start the clock.
@@ -67,33 +81,74 @@ def begin(
         overrides: settings to change, {field: value}, or that as JSON text (a command line's).
             A value must have the type of the setting that it replaces (an integer may stand for a
             float); lists become tuples.
-        data_dir: folder of a real data set, or None for the phantom.
+        data_dir: folder of a real data set, or None for a phantom.
+        dataset: one of `sources`.
+        sources: {name: None for a phantom, or a function of the folder that gives a reader}. The
+            reader is opened, and checked before anything is trained.
         extended: whether ablations and extra seeds run that only a GPU has the time for.
 
     Raises:
-        ValueError: an unknown scale, setting or device; a missing folder; a negative seed.
+        ValueError: an unknown scale, setting, device or data set; a folder that is missing, or
+            given to a phantom; a negative seed.
         TypeError: a value whose type differs from the setting's.
+        The reader's error: a folder that does not hold the data set, with what is missing.
 
-    Taught in: edpcnn.
+    Taught in: all chapters.
     """
     from medseg_core.training.device import pick
 
     settings = _settings(table, scale)
     changes = _parse(overrides)
     settings = _override(settings, changes)
+    reader = _open(sources or {"phantom": None}, dataset, data_dir)
     folder = None if data_dir is None else Path(data_dir).expanduser()
-    if folder is not None and not folder.is_dir():
-        raise ValueError(f"data_dir must be a folder that exists, got {str(data_dir)!r}")
     chosen = pick(device)
     provenance.core_hashes()  # of the code that is loaded now; claims.report adds later modules
     rng.seed_all(seed)
     seeds = [seed + i for i in range(_n_seeds(settings, chosen))]
-    run = Run(slug, scale, settings, chosen, int(seed), seeds, bool(extended), folder)
+    run = Run(
+        slug, scale, settings, chosen, int(seed), seeds, bool(extended), folder, dataset, reader
+    )
     record = _record(run, changes)
     claims.reset(**{k: record[k] for k in (*claims.CONTEXT,)})
     line = _line(run, changes)
-    _display.show({"text/plain": line.replace("**", ""), "text/markdown": line, MIME: record})
+    display.show({"text/plain": line.replace("**", ""), "text/markdown": line, MIME: record})
     return run
+
+
+def open_reader(make: Callable[[Path], Any], folder: str | Path, parameter: str) -> Any:
+    """A reader of `folder`, checked; `parameter` is the notebook's name for that folder.
+
+    Raises:
+        ValueError: no such folder.
+        The reader's error: the folder does not hold the data set, with what is missing.
+    """
+    path = Path(folder).expanduser()
+    if not path.is_dir():
+        raise ValueError(f"{parameter} must be a folder that exists, got {str(folder)!r}")
+    reader = make(path)
+    reader.check().require()
+    return reader
+
+
+def _open(
+    sources: Mapping[str, Callable[[Path], Any] | None],
+    dataset: str,
+    data_dir: str | Path | None,
+) -> Any:
+    make = sources[checks.choice(dataset, "dataset", list(sources))]
+    if make is None and data_dir is not None:
+        real = ", ".join(repr(name) for name, reader in sources.items() if reader)
+        more = f"; data sets that need one: {real}" if real else ""
+        raise ValueError(
+            f"dataset={dataset!r} and data_dir={str(data_dir)!r} do not fit: a phantom takes no "
+            f"folder{more}"
+        )
+    if make is None:
+        return None
+    if data_dir is None:
+        raise ValueError(f"dataset={dataset!r} needs its folder: data_dir is None")
+    return open_reader(make, data_dir, "data_dir")
 
 
 def _settings(table: Mapping[str, Any], scale: str) -> Any:
@@ -180,7 +235,7 @@ def _record(run: Run, changes: dict[str, Any]) -> dict[str, Any]:
         "extended": run.extended,
         "overrides": changes,
         "settings": dataclasses.asdict(run.s),
-        "data": run.data_dir.resolve().name if run.data_dir else "phantom",
+        "data": run.data_dir.resolve().name if run.data_dir else run.dataset,
         "versions": provenance.versions(),
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }

@@ -6,7 +6,7 @@ import inspect
 import textwrap
 from collections.abc import Callable
 
-from medseg_book.page import display as _display
+from medseg_book.page import display
 
 
 def show(*objects: Callable | type) -> None:
@@ -23,7 +23,7 @@ def show(*objects: Callable | type) -> None:
     for thing in objects:
         code = textwrap.dedent(inspect.getsource(thing)).rstrip()
         title = f"{thing.__module__}.{thing.__qualname__}"
-        _display.show(
+        display.show(
             {
                 "text/plain": f"# {title}\n{code}",
                 # Four back-quotes: a docstring may hold three.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medseg_book.page import _frames
+from medseg_book.page import _frames, display
 
 if TYPE_CHECKING:
     import ipywidgets
@@ -104,15 +104,13 @@ def live(render: Callable[..., Any], **controls: Any) -> Any:
     `controls` are those of `ipywidgets.interact`: (low, high, step), lists, booleans or widgets;
     `render` returns what it may return for `frames`, or None if it displays by itself.
 
-    The stored notebook must not keep dead controls. A front end at which a reader sits (JupyterLab,
-    Notebook, VS Code, Colab) allows the kernel to ask for input; papermill, nbclient and other
-    batch runs do not. Where input is not allowed, `render` is not called, no widget is made, and a
-    line of text says how to get the controls.
+    The stored notebook must not keep dead controls: where no reader sits at a front end, `render`
+    is not called, no widget is made, and a line of text says how to get the controls.
     """
-    if not interactive():
+    if display.attended_shell() is None:
         return _Hint()
+    import IPython.display
     import ipywidgets as W
-    from IPython.display import display
 
     made = W.interactive.widget_from_abbrev  # the abbreviations of `interact`
     widgets = {name: made(c) if not isinstance(c, W.Widget) else c for name, c in controls.items()}
@@ -127,18 +125,9 @@ def live(render: Callable[..., Any], **controls: Any) -> Any:
     def show(**values: Any) -> None:
         result = render(**values)
         if result is not None:
-            display(_frames.as_image(result))
+            IPython.display.display(_frames.as_image(result))
 
     return W.VBox([*widgets.values(), W.interactive_output(show, widgets)])
-
-
-def interactive() -> bool:
-    """Whether a reader sits at this kernel's front end (see `live`)."""
-    try:
-        from IPython import get_ipython
-    except ImportError:
-        return False
-    return bool(getattr(getattr(get_ipython(), "kernel", None), "_allow_stdin", False))
 
 
 class _Hint:

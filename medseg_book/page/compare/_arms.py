@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from functools import cache
 from typing import Any
 
-import numpy as np
 import torch
 
-from medseg_book.page import bars
-from medseg_book.page.compare._results import Record, Results
+from medseg_book.page.compare import _bars
+from medseg_book.page.compare._results import Record, Results, record_of, unequal
 from medseg_core import checks
 from medseg_core.rng import seed_all
 
@@ -26,7 +25,6 @@ def run_arms(
     seeds: Sequence[int],
     *,
     budget: str | None = None,
-    progress: bool = True,
     workers: int = 1,
 ) -> Results:
     """Run every arm with every seed, and refuse a comparison of unequal budgets.
@@ -41,7 +39,6 @@ def run_arms(
         seeds: distinct integers.
         budget: None demands the same updates and images of every run; "declared" does not, and the
             chapter then says why.
-        progress: show a bar where a person looks on.
         workers: processes that share the (arm, seed) runs, torch's threads divided among them;
             arms may be closures of a notebook. The results are those of ``workers=1`` with the
             same number of threads per run.
@@ -49,6 +46,8 @@ def run_arms(
     Raises:
         ValueError: no arm or seed, a result without updates or images, unequal budgets.
         RuntimeError: an arm failed; names the arm and the seed, the cause is chained.
+
+    Taught in: all chapters.
     """
     checks.choice(budget, "budget", (None, "declared"))
     seeds = [int(seed) for seed in seeds]
@@ -60,12 +59,12 @@ def run_arms(
         raise ValueError(f"workers must be at least 1, got {workers}")
     jobs = [(name, seed) for seed in seeds for name in arms]
     records: list[Record] = []
-    with bars.bar(len(jobs), "arms", show=progress) as bar:
+    with _bars.bar(len(jobs), "arms") as bar:
         run = _here(arms, jobs) if workers == 1 else _in_processes(arms, jobs, workers)
         for record in run:
             records.append(record)
-            if budget is None:
-                _same_budget(records[0], record)
+            if budget is None and (said := unequal(records[0], record)):
+                raise ValueError(f'{said}; make them equal, or pass budget="declared" and say why')
             bar.set_postfix({"last": f"{record.arm}, seed {record.seed}"}, refresh=False)
             bar.update()
     order = {name: i for i, name in enumerate(arms)}
@@ -99,23 +98,16 @@ def _run(arm: Arm, name: str, seed: int, threads: int | None = None, owner: int 
         _end_with(owner)
         torch.set_num_threads(threads)
     started = time.perf_counter()
-    # A worker's bars would be written over each other.
-    with nullcontext() if threads is None else bars.quiet():
-        try:
-            seed_all(seed)
-            out = dict(arm(seed))
-        except Exception as error:
-            raise RuntimeError(
-                f"arm {name!r}, seed {seed}: {type(error).__name__}: {error}"
-            ) from error
+    try:
+        seed_all(seed)
+        out = dict(arm(seed))
+    except Exception as error:
+        raise RuntimeError(f"arm {name!r}, seed {seed}: {type(error).__name__}: {error}") from error
     seconds = time.perf_counter() - started
     missing = [key for key in ("updates", "images") if key not in out]
     if missing:
         raise ValueError(f"arm {name!r} must return {missing}, got the keys {sorted(out)}")
-    updates, images = int(out.pop("updates")), int(out.pop("images"))
-    extras = dict(out.pop("extras", {}))
-    metrics = {key: _value(value, name, key) for key, value in out.items()}
-    return Record(name, seed, metrics, updates, images, seconds, extras)
+    return record_of(name, seed, out, seconds)
 
 
 @cache  # once per process
@@ -124,32 +116,12 @@ def _end_with(owner: int) -> None:
 
     joblib's workers would first finish their run, which can last for hours.
     """
+    import psutil
 
     def watch() -> None:
-        while os.getppid() == owner:
-            time.sleep(1)
-        os._exit(1)
+        parent.wait()  # returns when that process is gone
+        signal.raise_signal(signal.SIGTERM)  # this worker's own, with its usual end
 
     if os.getppid() == owner:  # where joblib may start no process, this is no worker
+        parent = psutil.Process(owner)
         threading.Thread(target=watch, daemon=True).start()
-
-
-def _value(value: Any, arm: str, metric: str) -> float | np.ndarray:
-    if isinstance(value, torch.Tensor):
-        value = value.detach().cpu().numpy()
-    array = np.asarray(value)
-    if array.dtype.kind not in "bifu" or array.ndim > 1 or array.size == 0:
-        raise ValueError(
-            f"arm {arm!r}: metric {metric!r} must be a number or one number per case, got "
-            f"{array.dtype} of shape {array.shape}; anything else belongs under 'extras'"
-        )
-    return float(array) if array.ndim == 0 else array.astype(np.float64)
-
-
-def _same_budget(a: Record, b: Record) -> None:
-    if (a.updates, a.images) != (b.updates, b.images):
-        raise ValueError(
-            f"unequal budgets: {a.arm!r} (seed {a.seed}) made {a.updates} updates on {a.images} "
-            f"images, {b.arm!r} (seed {b.seed}) {b.updates} on {b.images}; make them equal, or "
-            'pass budget="declared" and say why'
-        )

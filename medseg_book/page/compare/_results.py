@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +34,7 @@ class Results:
     Where a metric has one value per case, a run's value is the mean of its cases, NaN excluded.
     """
 
-    records: list[Record]
+    records: list[Record] = field(default_factory=list)
 
     @property
     def arms(self) -> list[str]:
@@ -122,6 +122,44 @@ class Results:
         frame = pd.DataFrame(rows, columns=["arm", "seed", "metric", "case", "value"])
         return frame.astype({"case": "Int64"})
 
+    def with_row(
+        self,
+        arm: str,
+        make: Callable[[int], Mapping[str, Any]],
+        *,
+        seeds: Sequence[int] | None = None,
+    ) -> Results:
+        """These results and an arm that needs no training of its own.
+
+        Args:
+            arm: a new name.
+            make: ``make(seed)`` returns the metrics, as an arm of ``run_arms`` does; "updates" and
+                "images" are 0 where it names none, "extras" are kept.
+            seeds: default: those of these results.
+
+        Raises:
+            ValueError: a name that is taken; no seed; a metric that is neither number nor vector.
+        """
+        if seeds is None:
+            seeds = list(dict.fromkeys(r.seed for r in self.records))
+        if not seeds:
+            raise ValueError("seeds must not be empty")
+        return self + Results([record_of(arm, int(seed), dict(make(seed)), 0.0) for seed in seeds])
+
+    def same_budget(self, *arms: str) -> None:
+        """Refuse arms that differ in updates or images for a seed that they share.
+
+        Raises:
+            ValueError: fewer than two arms, or unequal budgets, naming both runs.
+        """
+        if len(arms) < 2:
+            raise ValueError(f"same_budget compares two arms or more, got {arms}")
+        first, *others = ({seed: self.get(arm, seed) for seed in self.seeds(arm)} for arm in arms)
+        for other in others:
+            for seed in first.keys() & other.keys():
+                if said := unequal(first[seed], other[seed]):
+                    raise ValueError(said)
+
     def __add__(self, other: Results) -> Results:
         both = {(r.arm, r.seed) for r in self.records} & {(r.arm, r.seed) for r in other.records}
         if both:
@@ -150,6 +188,36 @@ class Results:
             text += f" ± {np.std(values, ddof=1):.{digits}f}"
         excluded = self.excluded(arm, metric)
         return f"{text} [{excluded} excluded]" if excluded else text
+
+
+def record_of(arm: str, seed: int, out: dict[str, Any], seconds: float) -> Record:
+    """A run's record from what its arm returned."""
+    updates, images = int(out.pop("updates", 0)), int(out.pop("images", 0))
+    extras = dict(out.pop("extras", {}))
+    metrics = {key: _value(value, arm, key) for key, value in out.items()}
+    return Record(arm, seed, metrics, updates, images, seconds, extras)
+
+
+def unequal(a: Record, b: Record) -> str:
+    """How the budgets of two runs differ, "" where they are equal."""
+    if (a.updates, a.images) == (b.updates, b.images):
+        return ""
+    return (
+        f"unequal budgets: {a.arm!r} (seed {a.seed}) made {a.updates} updates on {a.images} "
+        f"images, {b.arm!r} (seed {b.seed}) {b.updates} on {b.images}"
+    )
+
+
+def _value(value: Any, arm: str, metric: str) -> float | np.ndarray:
+    if hasattr(value, "detach"):  # a tensor
+        value = value.detach().cpu().numpy()
+    array = np.asarray(value)
+    if array.dtype.kind not in "bifu" or array.ndim > 1 or array.size == 0:
+        raise ValueError(
+            f"arm {arm!r}: metric {metric!r} must be a number or one number per case, got "
+            f"{array.dtype} of shape {array.shape}; anything else belongs under 'extras'"
+        )
+    return float(array) if array.ndim == 0 else array.astype(np.float64)
 
 
 def _nanmean(values: Any) -> float:

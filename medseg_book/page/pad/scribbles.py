@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medseg_book.page import widgets
 from medseg_book.page.pad.strokes import (
     BACKGROUND,
     NONE,
@@ -107,7 +106,7 @@ class ScribblePad:
     def _ipython_display_(self) -> None:
         from IPython.display import Markdown, display
 
-        if not widgets.interactive():
+        if display.attended_shell() is None:
             display(Markdown(f"*{HINT}*"))
             return
         try:

@@ -6,7 +6,7 @@ import base64
 import io
 from typing import TYPE_CHECKING
 
-from medseg_book.page import display as _display
+from medseg_book.page import display
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,4 +31,4 @@ def show(fig: Figure, *, dpi: int = 130, colours: int = 256) -> None:
     small.save(out, format="png", optimize=True)
     size = f"<Figure of {picture.width} x {picture.height} pixels>"
     bundle = {"text/plain": size, "image/png": base64.b64encode(out.getvalue()).decode()}
-    _display.show(bundle)
+    display.show(bundle)

@@ -277,7 +277,7 @@ def chapter():
 @pytest.fixture
 def bundle(monkeypatch):
     shown = []
-    monkeypatch.setattr(claims._display, "show", shown.append)
+    monkeypatch.setattr(claims.display, "show", shown.append)
     chapter()
     claims.report()
     return shown[0]
@@ -350,7 +350,7 @@ def test_plain_text_names_each_claim_with_its_verdict(bundle):
 
 def test_the_output_is_the_same_each_time(bundle, monkeypatch):
     again = []
-    monkeypatch.setattr(claims._display, "show", again.append)
+    monkeypatch.setattr(claims.display, "show", again.append)
     claims.reset(slug="edpcnn")
     chapter()
     claims.report()

@@ -33,7 +33,7 @@ def begin(table=TABLE, **changes):
 @pytest.fixture
 def shown(monkeypatch):
     bundles = []
-    monkeypatch.setattr(scales._display, "show", bundles.append)
+    monkeypatch.setattr(scales.display, "show", bundles.append)
     return bundles
 
 
@@ -45,6 +45,57 @@ def test_a_run_holds_the_scale_s_settings():
     assert (run.smoke, run.extended, run.data_dir) == (False, False, None)
     assert begin(scale="smoke", seed=4).smoke
     assert begin(scale="smoke", seed=4).seeds == [4]
+
+
+class Reader:
+    """A reader of folders that hold `scans`."""
+
+    def __init__(self, root):
+        self.root = root
+
+    def check(self):
+        return self
+
+    def require(self):
+        if not (self.root / "scans").is_dir():
+            raise FileNotFoundError(f"{self.root} lacks scans")
+
+
+SOURCES = {"phantom": None, "real": Reader}
+
+
+def test_a_data_set_is_opened_and_checked_before_anything_else(tmp_path):
+    (tmp_path / "scans").mkdir()
+    run = begin(dataset="real", sources=SOURCES, data_dir=str(tmp_path))
+    assert isinstance(run.reader, Reader) and run.reader.root == tmp_path == run.data_dir
+    assert (begin(sources=SOURCES).reader, begin().dataset) == (None, "phantom")
+    with pytest.raises(FileNotFoundError, match="lacks scans"):
+        begin(dataset="real", sources=SOURCES, data_dir=tmp_path / "scans")
+    with pytest.raises(ValueError, match="ivus_dir must be a folder that exists, got '/no/such'"):
+        scales.open_reader(Reader, "/no/such", "ivus_dir")
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"dataset": "reel"}, "dataset must be one of 'phantom', 'real'.*did you mean 'real'"),
+        ({"dataset": "real"}, "dataset='real' needs its folder: data_dir is None"),
+        ({"data_dir": "."}, r"a phantom takes no folder; data sets that need one: 'real'"),
+        ({"dataset": "real", "data_dir": "/no/such"}, "data_dir must be a folder that exists"),
+    ],
+)
+def test_a_data_set_and_its_folder_must_fit(changes, text):
+    with pytest.raises(ValueError, match=text):
+        begin(sources=SOURCES, **changes)
+
+
+def test_workers_share_a_cpu_only(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 16)
+    assert begin().workers == 4
+    assert begin(scale="smoke").workers == 1
+    assert dataclasses.replace(begin(), device=torch.device("cuda")).workers == 1
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    assert begin().workers == 2
 
 
 def test_fewer_seeds_on_a_cpu_where_the_settings_say_so():
@@ -140,7 +191,6 @@ def test_overrides_that_do_not_fit_are_refused(overrides, error, message):
         ({"seed": -1}, ValueError, "seed must be 0 or more"),
         ({"seed": "0"}, TypeError, "seed must be an integer"),
         ({"device": "toaster"}, ValueError, "device"),
-        ({"data_dir": "/no/such/folder"}, ValueError, "data_dir must be a folder that exists"),
     ],
 )
 def test_bad_arguments_are_named(changes, error, message):
@@ -158,8 +208,9 @@ def test_a_refused_start_leaves_the_claims_alone():
 
 def test_the_line_tells_what_runs(shown, tmp_path):
     folder = tmp_path / "acdc"
-    folder.mkdir()
-    begin(overrides={"steps": 7}, data_dir=folder, extended=True)
+    (folder / "scans").mkdir(parents=True)
+    sources = {"real": lambda root: Reader(root)}
+    begin(overrides={"steps": 7}, data_dir=folder, dataset="real", sources=sources, extended=True)
     line = shown[0]["text/markdown"]
     for part in ("**edpcnn**", "`lesson`", "seeds 0 to 2", "on cpu (", "extended", "`steps = 7`"):
         assert part in line

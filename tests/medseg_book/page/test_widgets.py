@@ -163,7 +163,7 @@ def test_bad_pictures():
 
 
 def test_live_with_a_reader(monkeypatch):
-    monkeypatch.setattr(widgets, "interactive", lambda: True)
+    monkeypatch.setattr(widgets.display, "attended_shell", object)
     box = widgets.live(lambda n_lines, fast: None, n_lines=(1, 5), fast=True)
     lines, fast, _ = box.children
     assert (lines.description, lines.continuous_update, fast.value) == ("n lines", False, True)

@@ -7,8 +7,7 @@ import psutil
 import pytest
 import torch
 
-from medseg_book.page.compare._arms import run_arms
-from medseg_book.page.compare._results import Record, Results
+from medseg_book.page.compare import Record, Results, run_arms
 
 COST = {"updates": 5, "images": 50}
 
@@ -23,7 +22,7 @@ def arm(offset):
 
 @pytest.fixture(scope="module")
 def results():
-    return run_arms({"ours": arm(10.0), "base": arm(7.0)}, [0, 1], progress=False)
+    return run_arms({"ours": arm(10.0), "base": arm(7.0)}, [0, 1])
 
 
 def test_values_by_hand(results):
@@ -68,22 +67,49 @@ def test_excluded_cases_are_paired_and_counted():
 
 
 def test_joined_results_pair_the_seeds_they_share(results):
-    more = run_arms({"no noise": arm(9.0)}, [1], progress=False)
+    more = run_arms({"no noise": arm(9.0)}, [1])
     both = results + more
     assert both.difference("ours", "no noise", "dice") == [1.0]
     with pytest.raises(ValueError, match="share no seed"):
-        (results + run_arms({"late": arm(0.0)}, [8], progress=False)).difference(
-            "ours", "late", "dice"
-        )
+        (results + run_arms({"late": arm(0.0)}, [8])).difference("ours", "late", "dice")
     with pytest.raises(ValueError, match="both results hold"):
         both + more
+
+
+def test_a_row_without_training_joins_by_seed(results):
+    more = results.with_row("floor", lambda seed: {"dice": torch.tensor([seed, 2.0])})
+    assert more.seeds("floor") == [0, 1] and more.per_seed("floor", "dice") == [1.0, 1.5]
+    record = more.get("floor", 1)
+    assert (record.updates, record.images, record.seconds, record.extras) == (0, 0, 0.0, {})
+    assert "floor" not in results.arms  # the old results stay as they were
+    spent = {"dice": 1.0, "updates": 3, "images": 4, "extras": {"w": 2}}
+    built = Results().with_row("a", lambda seed: spent, seeds=[5])
+    assert (built.get("a", 5).updates, built.get("a", 5).extras) == (3, {"w": 2})
+    assert spent["updates"] == 3  # what the caller handed over is not emptied
+    with pytest.raises(ValueError, match="both results hold"):
+        more.with_row("floor", lambda seed: {"dice": 0.0})
+    with pytest.raises(ValueError, match="seeds must not be empty"):
+        Results().with_row("a", lambda seed: spent)
+    with pytest.raises(ValueError, match="metric 'dice' must be a number"):
+        results.with_row("bad", lambda seed: {"dice": "high"})
+
+
+def test_equal_budgets_can_be_asked_for_later(results):
+    results.same_budget("ours", "base")
+    other = results.with_row(
+        "longer", lambda seed: {"dice": 0.0, "updates": 5 + seed, "images": 50}
+    )
+    with pytest.raises(ValueError, match=r"'ours' \(seed 1\) made 5 .* 'longer' \(seed 1\) 6"):
+        other.same_budget("ours", "longer")
+    with pytest.raises(ValueError, match="two arms or more"):
+        results.same_budget("ours")
 
 
 def test_every_run_starts_from_its_seed():
     def draw(seed):
         return {"x": torch.rand(()), "y": np.random.rand(), **COST}  # noqa: NPY002
 
-    results = run_arms({"a": draw, "b": draw}, [0, 1], progress=False)
+    results = run_arms({"a": draw, "b": draw}, [0, 1])
     assert results.difference("a", "b", "x") == [0.0, 0.0]
     assert results.value("a", 0, "y") == results.value("b", 0, "y")
     assert results.value("a", 0, "x") != results.value("a", 1, "x")
@@ -95,8 +121,8 @@ def test_unequal_budgets_are_refused():
 
     arms = {"a": arm(0.0), "b": more}
     with pytest.raises(ValueError, match=r"unequal budgets: 'a' .* 5 updates .* 'b' .* 6 on 50"):
-        run_arms(arms, [0], progress=False)
-    results = run_arms(arms, [0], budget="declared", progress=False)
+        run_arms(arms, [0])
+    results = run_arms(arms, [0], budget="declared")
     assert results.table().loc["b", "updates"] == "6"
     assert results.table().loc["b", "total"] == "–"
 
@@ -120,8 +146,8 @@ def test_two_processes_give_what_one_gives():
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        one = run_arms(arms, [0, 1], progress=False)
-        two = run_arms(arms, [0, 1], progress=False, workers=2)
+        one = run_arms(arms, [0, 1])
+        two = run_arms(arms, [0, 1], workers=2)
     finally:
         torch.set_num_threads(threads)
     assert [(r.arm, r.seed) for r in one.records] == [(r.arm, r.seed) for r in two.records]
@@ -136,12 +162,12 @@ def test_a_failing_arm_is_named(workers):
         raise KeyError("lost")
 
     with pytest.raises(RuntimeError, match=r"arm 'bad', seed 4: KeyError: 'lost'"):
-        run_arms({"bad": fails}, [4], progress=False, workers=workers)
+        run_arms({"bad": fails}, [4], workers=workers)
 
 
 KILLED = """
 import os, time
-from medseg_book.page.compare._arms import run_arms
+from medseg_book.page.compare import run_arms
 
 def endless(seed):
     with open(path, "a") as file:
@@ -150,7 +176,7 @@ def endless(seed):
         time.sleep(0.01)
 
 path = os.environ["PIDS"]
-run_arms({"a": endless}, [0, 1], progress=False, workers=2)
+run_arms({"a": endless}, [0, 1], workers=2)
 """
 
 
@@ -195,17 +221,17 @@ def wait_until(done, seconds=60):
 )
 def test_wrong_returns_are_refused(out, text):
     with pytest.raises(ValueError, match=text):
-        run_arms({"a": lambda seed: out}, [0], progress=False)
+        run_arms({"a": lambda seed: out}, [0])
 
 
 def test_bad_input_is_refused(results):
     for arms, seeds in (({}, [0]), ({"a": arm(0.0)}, []), ({"a": arm(0.0)}, [1, 1])):
         with pytest.raises(ValueError, match="arms and seeds"):
-            run_arms(arms, seeds, progress=False)
+            run_arms(arms, seeds)
     with pytest.raises(ValueError, match="workers"):
-        run_arms({"a": arm(0.0)}, [0], workers=0, progress=False)
+        run_arms({"a": arm(0.0)}, [0], workers=0)
     with pytest.raises(ValueError, match="budget"):
-        run_arms({"a": arm(0.0)}, [0], budget="any", progress=False)
+        run_arms({"a": arm(0.0)}, [0], budget="any")
     with pytest.raises(ValueError, match="did you mean 'ours'"):
         results.mean("our", "dice")
     with pytest.raises(ValueError, match="metric must be one of"):

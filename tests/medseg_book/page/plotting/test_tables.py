@@ -21,7 +21,7 @@ def test_paper_table_reads_the_results_of_arms():
     from medseg_book.page.compare import run_arms
 
     arm = lambda seed: {"Dice": [0.5, 0.7 + seed], "updates": 1, "images": 1}  # noqa: E731
-    results = run_arms({"U-Net": arm}, [0, 1], progress=False)
+    results = run_arms({"U-Net": arm}, [0, 1])
     table = plotting.paper_table(results, {"U-Net": {"Dice": 0.9}})
     assert table.rows == [["U-Net", "0.9", "0.850 ± 0.354"]]
 

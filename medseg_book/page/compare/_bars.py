@@ -7,49 +7,22 @@ Everything else (papermill, pipes, worker processes) gets nothing.
 
 from __future__ import annotations
 
-import contextlib
 import io
 import sys
-from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from tqdm.std import tqdm
 
-_quiet = False
+from medseg_book.page import display
 
 
-def bar(total: int, desc: str = "", *, show: bool = True) -> tqdm:
+def bar(total: int, desc: str = "") -> tqdm:
     """A tqdm bar of ``total`` updates, for use as a context manager; silent where none belongs."""
-    if show and not _quiet:
-        if sys.stderr is not None and sys.stderr.isatty():
-            return tqdm(total=total, desc=desc, leave=False, dynamic_ncols=True)
-        if (shell := _attended_shell()) is not None:
-            return _CellBar(total=total, desc=desc, shell=shell)
+    if sys.stderr is not None and sys.stderr.isatty():
+        return tqdm(total=total, desc=desc, leave=False, dynamic_ncols=True)
+    if (shell := display.attended_shell()) is not None:
+        return _CellBar(total=total, desc=desc, shell=shell)
     return tqdm(total=total, disable=True)
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Silence every bar made inside (worker processes)."""
-    global _quiet
-    before, _quiet = _quiet, True
-    try:
-        yield
-    finally:
-        _quiet = before
-
-
-def _attended_shell() -> Any:
-    """IPython's shell when a person's front-end sent the cell, else None.
-
-    JupyterLab and VS Code allow input from the keyboard with every cell they send; papermill and
-    nbclient do not. That is the only difference a kernel can see.
-    """
-    if "IPython" not in sys.modules:
-        return None
-    shell = sys.modules["IPython"].get_ipython()
-    attended = getattr(getattr(shell, "kernel", None), "_allow_stdin", False)
-    return shell if attended else None
 
 
 class _CellBar(tqdm):

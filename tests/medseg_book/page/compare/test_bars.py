@@ -5,10 +5,10 @@ import pytest
 from jupyter_client.manager import KernelManager
 from nbclient import NotebookClient
 
-from medseg_book.page import bars as progress
+from medseg_book.page.compare import _bars as progress
 
 CODE = """
-from medseg_core.training import progress
+from medseg_book.page.compare import _bars as progress
 with progress.bar(2, "outer") as outer:
     for _ in range(2):
         with progress.bar(3, "inner") as inner:
@@ -44,17 +44,6 @@ def test_a_terminal_sees_a_bar_that_goes_away(monkeypatch):
 def test_a_pipe_gets_nothing(capsys):
     draw()
     assert capsys.readouterr() == ("", "")
-
-
-def test_silence(monkeypatch):
-    monkeypatch.setattr("sys.stderr", screen := Terminal())
-    with progress.quiet():
-        draw()
-    with progress.bar(3, "work", show=False) as bar:
-        bar.update()
-    assert screen.getvalue() == ""
-    draw()
-    assert screen.getvalue()
 
 
 @pytest.fixture(scope="module")
