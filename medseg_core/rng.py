@@ -8,6 +8,7 @@ samples nor with the batch size; and one `stream` per purpose ("anatomy", "noise
 from __future__ import annotations
 
 import operator
+import random
 import zlib
 from typing import TYPE_CHECKING
 
@@ -52,9 +53,15 @@ def seed_all(seed: int) -> None:
         ValueError: if `seed` is negative.
         TypeError: if it is no integer.
     """
-    from monai.utils import set_determinism
+    import torch
 
-    set_determinism(seed=_natural(seed, "seed"))
+    # What monai.utils.set_determinism does, here because a leaf of the package imports no monai.
+    seed = _natural(seed, "seed") % 2**32
+    torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
 
 
 def _sequence(seed: int, index: int, stream: str) -> np.random.SeedSequence:

@@ -10,7 +10,7 @@ from typing import Any
 
 from nbformat import NotebookNode
 
-from . import notebook
+from . import modules, notebook
 
 FORBIDDEN = {"interact", "interact_manual", "interactive", "interactive_output", "observe", "Play"}
 FOLDED = re.compile(r"\{dropdown\}|:class:.*\bdropdown\b|<details")
@@ -34,13 +34,8 @@ def shorten(content: str, most: int = 80) -> str:
 
 def forbidden_calls(source: str) -> list[str]:
     """Calls and imports that need a live kernel to show anything."""
-    code = "\n".join(line for line in source.splitlines() if not re.match(r"\s*[%!]", line))
-    try:
-        tree = ast.parse(code)
-    except SyntaxError:
-        return []
     found = []
-    for node in ast.walk(tree):
+    for node in ast.walk(modules.parse(source)):
         if isinstance(node, ast.Call):
             name = getattr(node.func, "attr", getattr(node.func, "id", ""))
             found += [name] if name in FORBIDDEN else []

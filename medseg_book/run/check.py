@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from . import notebook
+from . import modules, notebook
 from .catalogue import Chapter
 from .rules import RULES
 
@@ -34,32 +32,16 @@ def check(chapter: Chapter) -> Verdict:
     for rule in RULES:
         if chapter.kind in rule.kinds and (stored or rule.source):
             verdict.problems += [(rule.id, message) for message in rule.check(chapter)]
-    verdict.notes = core_notes(chapter)
+    verdict.notes = _core_notes(chapter)
     return verdict
 
 
-def core_notes(chapter: Chapter) -> list[str]:
-    """Modules of the package whose code has changed since the chapter's last run.
+def _core_notes(chapter: Chapter) -> list[str]:
+    """Modules of the packages whose code has changed since the chapter's last run.
 
     That is no failure: a faster solver need not rerun fifty chapters. It tells what to rerun when
     a result looks different.
     """
-    from medseg_book.page.provenance import source_hash
-
     payload = notebook.payload(chapter.outputs, notebook.CLAIMS_MIME) or {}
-    changed = []
-    for module, then in payload.get("core", {}).items():
-        path = _module_file(module)
-        if path is None or source_hash(path) != then:
-            changed.append(module)
+    changed = modules.changed(payload.get("core", {}))
     return [f"changed since its last run: {', '.join(changed)}"] if changed else []
-
-
-def _module_file(module: str) -> Path | None:
-    """Where a module of the two packages stands, without importing it."""
-    package, *inner = module.split(".")
-    path = Path(importlib.util.find_spec(package).origin).parent.joinpath(*inner)
-    for candidate in (path.with_suffix(".py"), path / "__init__.py"):
-        if candidate.is_file():
-            return candidate
-    return None

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
+import json
 import re
 from collections.abc import Iterator
 from copy import deepcopy
@@ -14,6 +14,8 @@ import nbformat
 from nbformat import NotebookNode
 
 from medseg_book.page import claims, scales
+
+from . import modules
 
 RUN_MIME, CLAIMS_MIME = scales.MIME, claims.MIME
 INJECTED = "injected-parameters"
@@ -64,8 +66,17 @@ def cell_hashes(nb: NotebookNode) -> list[str]:
 
 
 def code_hash(nb: NotebookNode) -> str:
-    """sha256 over the code cells' sources, stripped: prose may change, outputs stay valid."""
-    return _sha("\x00".join(cell.source.strip() for cell in code_cells(nb)))
+    """sha256 over the code cells' sources, stripped, and the experiment modules that they import.
+
+    Prose may change, outputs stay valid.
+    """
+    sources = [cell.source.strip() for cell in code_cells(nb)]
+    return _sha("\x00".join([*sources, *modules.experiments(sources).values()]))
+
+
+def experiments(nb: NotebookNode) -> dict[str, str]:
+    """The experiment modules that the notebook imports, each with the hash of its code."""
+    return modules.experiments(cell.source for cell in code_cells(nb))
 
 
 def first_changed(now: list[str], then: list[str]) -> int | None:
@@ -110,13 +121,7 @@ def parameters(nb: NotebookNode) -> dict[str, dict[str, str]]:
 
 def settings(nb: NotebookNode) -> list[str]:
     """Names of the chapter's settings: the fields of its class `Settings`; none without one."""
-    for cell in code_cells(nb):
-        if "class Settings" not in cell.source:
-            continue
-        for node in ast.walk(ast.parse(cell.source)):
-            if isinstance(node, ast.ClassDef) and node.name == "Settings":
-                return [a.target.id for a in node.body if isinstance(a, ast.AnnAssign)]
-    return []
+    return modules.settings(cell.source for cell in code_cells(nb))
 
 
 def outputs(nb: NotebookNode) -> Iterator[tuple[int, NotebookNode]]:
@@ -132,6 +137,12 @@ def payload(nb: NotebookNode | None, mime: str) -> dict[str, Any] | None:
     for _, output in outputs(nb) if nb is not None else ():
         found = output.get("data", {}).get(mime, found)
     return found
+
+
+def weight(nb: NotebookNode) -> int:
+    """Bytes of a notebook's outputs and of its widgets' state."""
+    found = [output for _, output in outputs(nb)]
+    return len(json.dumps([found, nb.metadata.get("widgets", {})]))
 
 
 def widget_models(nb: NotebookNode) -> dict[str, dict[str, Any]]:

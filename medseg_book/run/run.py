@@ -51,6 +51,8 @@ class Prepared:
     slug: str
     nb: NotebookNode
     given: dict[str, Any]
+    code_hash: str  # as of before the run: a file edited meanwhile is not what ran
+    experiments: dict[str, str]
     note: str = ""
 
 
@@ -92,7 +94,7 @@ def prepare(
     nb = notebook.copy(nb)  # the output of an earlier run can be run again
     declared = notebook.parameters(nb)
     ready = parameters.check(given or {}, declared)
-    return Prepared(slug, nb, ready, note)
+    return Prepared(slug, nb, ready, notebook.code_hash(nb), notebook.experiments(nb), note)
 
 
 def default_output(prepared: Prepared, folder: Path | None = None) -> Path:
@@ -179,8 +181,9 @@ def provenance(
     claims = notebook.payload(nb, notebook.CLAIMS_MIME) or {}
     return {
         "slug": prepared.slug,
-        "code_hash": notebook.code_hash(prepared.nb),
+        "code_hash": prepared.code_hash,
         "cells": notebook.cell_hashes(prepared.nb),
+        "experiments": prepared.experiments,
         "scale": run.get("scale", prepared.given.get("scale")),
         "seed": run.get("seed", prepared.given.get("seed")),
         "device": run.get("device", prepared.given.get("device")),

@@ -13,11 +13,8 @@ from typing import Any
 from medseg_book.page.plotting import Table
 from medseg_book.page.verdict import FAILS, HOLDS, NOISE
 
-from . import ledger as claims
-from . import notebook
+from . import ledger, modules, notebook
 from .catalogue import Chapter
-from .check import core_notes
-from .rules import weight
 
 STATUS_MIME = "application/vnd.medseg.status+json"
 FRESH, STALE, NO_RUN = "fresh", "stale", "no run"
@@ -124,7 +121,7 @@ def digest(chapters: Iterable[Chapter]) -> str:
     """Hash of what the page shows, by which it knows whether it is up to date.
 
     Without the comparison with the present package: else each change of a module would ask for
-    a new page, and it is no failure (`check.core_notes`).
+    a new page, and it is no failure.
     """
     content = [{k: v for k, v in asdict(row).items() if k != "moved"} for row in read(chapters)]
     text = json.dumps(content, sort_keys=True, default=str)
@@ -137,7 +134,7 @@ def _read(chapter: Chapter, group: str) -> Status:
     record.pop("cells", None)
     payload = notebook.payload(nb, notebook.CLAIMS_MIME) or {}
     run = notebook.payload(nb, notebook.RUN_MIME) or {}
-    recorded = claims.recorded(chapter)
+    recorded = ledger.recorded(chapter)
     return Status(
         slug=chapter.slug,
         title=chapter.title,
@@ -147,11 +144,11 @@ def _read(chapter: Chapter, group: str) -> Status:
         state=_state(record, chapter),
         record=record,
         machine=run.get("device_name", ""),
-        verdicts=dict(claims.counts(payload.get("claims", []))),
-        weight=weight(nb) if nb is not None else 0,
+        verdicts=dict(ledger.counts(payload.get("claims", []))),
+        weight=notebook.weight(nb) if nb is not None else 0,
         to_claims=payload.get("seconds"),
         gpu={k: recorded.get(k) for k in ("seconds", "scale")} if recorded else {},
-        moved=bool(core_notes(chapter)),
+        moved=bool(modules.changed(payload.get("core", {}))),
     )
 
 

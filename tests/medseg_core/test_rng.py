@@ -71,3 +71,16 @@ def test_seed_all_seeds_python_numpy_and_torch():
     assert not torch.backends.cudnn.benchmark
     with pytest.raises(ValueError, match="seed"):
         rng.seed_all(-1)
+
+
+@pytest.mark.parametrize("seed", [0, 11, 2**32 + 3])
+def test_seed_all_gives_the_numbers_of_monai(seed):
+    from monai.utils import set_determinism
+
+    def numbers():
+        return random.random(), np.random.rand(), torch.rand(1).item()  # noqa: NPY002
+
+    rng.seed_all(seed)
+    ours = numbers()
+    set_determinism(seed)
+    assert ours == numbers()

@@ -71,12 +71,11 @@ def notebook_is_the_same(job: Job) -> None:
 
     Raises: UsageError naming the chapter: on another machine its clone may be older.
     """
-    from medseg_book.run import notebook
     from medseg_book.run.errors import UsageError
     from medseg_book.run.run import prepare
 
     here = prepare(job.source if Path(job.source).is_file() else job.slug)
-    if notebook.code_hash(here.nb) != job.code_hash:
+    if here.code_hash != job.code_hash:
         raise UsageError(
             f"{job.slug}: the code on this worker is not the code that the sweep was started with; "
             "bring its clone to the same commit"

@@ -1,16 +1,17 @@
 """A chapter that fulfils every rule, then one breach at a time."""
 
 import base64
+import importlib.machinery
 
 import nbformat
 import pytest
 from nbformat.v4 import new_output
 
 from medseg_book.page import provenance
-from medseg_book.run import cells as text
-from medseg_book.run import notebook, rules
+from medseg_book.run import cells, modules, notebook
+from medseg_book.run import check as check_module
 from medseg_book.run.catalogue import find_chapter
-from medseg_book.run.check import check, core_notes
+from medseg_book.run.check import check
 
 SOURCE = """
 # %% [markdown]
@@ -79,7 +80,7 @@ def stored(chapter):
         if "figure()" in cell.source:
             cell.outputs = [new_output("display_data", {"image/png": WEBP})]
         elif "widgets()" in cell.source:
-            views = [{text.VIEW: {"model_id": id}} for id in ("a", "b")]
+            views = [{cells.VIEW: {"model_id": id}} for id in ("a", "b")]
             cell.outputs = [new_output("display_data", view) for view in views]
         elif "report()" in cell.source:
             payload = {"claims": [{"id": "C1", "verdict": "holds"}], "core": {}}
@@ -99,6 +100,7 @@ def stored(chapter):
     nb.metadata["medseg"] = {
         "code_hash": notebook.code_hash(nb),
         "cells": notebook.cell_hashes(nb),
+        "experiments": notebook.experiments(nb),
         "scale": "lesson",
         "seed": 0,
         "device": "cpu",
@@ -246,6 +248,49 @@ def test_stale_outputs_name_the_first_changed_cell(chapter):
     assert [id for id, _ in breaches(chapter)] == ["stale"]
 
 
+@pytest.fixture
+def experiment(tmp_path, monkeypatch):
+    """The experiment module of a paper, in a package of that name which is never imported."""
+    folder = tmp_path / "site" / "medseg_core" / "papers" / "tiny"
+    folder.mkdir(parents=True)
+    (folder.parents[1] / "__init__.py").touch()
+    path = folder / "experiment.py"
+    path.write_text("class Settings:\n    lr: float = 0.1\n\nraise RuntimeError('imported')\n")
+    spec = importlib.machinery.ModuleSpec(
+        "medseg_core", None, origin=str(folder.parents[1] / "__init__.py")
+    )
+    monkeypatch.setattr(modules.importlib.util, "find_spec", lambda name: spec)
+    return path
+
+
+IMPORTS = [
+    "import medseg_core.papers.tiny.experiment as e",
+    "from medseg_core.papers.tiny import experiment",
+    "from medseg_core.papers.tiny.experiment import Settings",
+    "%time\nfrom medseg_core.papers.tiny import (\n    net,\n    experiment as e,\n)",
+]
+
+
+@pytest.mark.parametrize("line", IMPORTS)
+def test_an_experiment_that_has_changed_makes_the_outputs_stale(chapter, experiment, line):
+    chapter.source.write_text(chapter.source.read_text().replace("solution = 1", line))
+    changed = find_chapter(chapter.root, "tiny")
+    nbformat.write(stored(changed), changed.stored)
+    assert breaches(chapter) == []
+    experiment.write_text("# a comment\n" + experiment.read_text())
+    assert breaches(chapter) == []
+    experiment.write_text(experiment.read_text().replace("0.1", "0.2"))
+    assert breaches(chapter) == [
+        (
+            "stale",
+            "the outputs of tiny.ipynb are older than its code; "
+            "medseg_core/papers/tiny/experiment.py has changed",
+        )
+    ]
+    experiment.unlink()
+    assert [rule for rule, _ in breaches(chapter)] == ["stale"]
+
+
 def test_prose_may_change_without_a_new_run(chapter):
     for path in (chapter.source, chapter.stored):
         path.write_text(path.read_text().replace("So.", "Thus."))
@@ -283,15 +328,15 @@ def test_changed_modules_are_a_note(chapter):
     assert verdict.ok and verdict.notes == [
         "changed since its last run: medseg_book.run.errors, medseg_core.gone"
     ]
-    same = {"medseg_book.run.rules": provenance.source_hash(rules.__file__)}
+    same = {"medseg_book.run.check": provenance.source_hash(check_module.__file__)}
     nb.cells[7].outputs[0].data[notebook.CLAIMS_MIME]["core"] = same
     nbformat.write(nb, chapter.stored)
-    assert core_notes(find_chapter(chapter.root, "tiny")) == []
+    assert check(find_chapter(chapter.root, "tiny")).notes == []
 
 
 def test_pictures_are_not_searched_for_paths():
     picture = new_output("display_data", {"image/png": "AAA/tmp/AAA"})
-    assert not any("tmp" in content for content in text.readable(picture))
+    assert not any("tmp" in content for content in cells.readable(picture))
 
 
 @pytest.mark.parametrize(
@@ -306,4 +351,4 @@ def test_pictures_are_not_searched_for_paths():
 )
 def test_absolute_paths(content, found, tmp_path):
     root = type(tmp_path)("/srv/clone")
-    assert text.absolute_path(content, root) == found
+    assert cells.absolute_path(content, root) == found
