@@ -13,10 +13,12 @@ def show(*objects: Callable | type) -> None:
     """Show the source of functions, methods or classes, each under its full name.
 
     A chapter shows the real solver behind its from-scratch version this way; the cell is tagged
-    ``hide-output``, so that a click opens it. Taught in every chapter.
+    ``hide-output``, so that a click opens it.
 
     Raises:
         TypeError: an object without Python source (a builtin, a compiled function).
+
+    Taught in: all chapters.
     """
     if not objects:
         raise TypeError("show needs at least one function, method or class, got none")

@@ -37,27 +37,23 @@ def frames(
     >>> widgets.frames(lambda delta, n: draw(delta, n), delta=[1, 2, 5], n=[12, 25, 50],
     ...                start={"delta": 2}, labels={"delta": "band δ"}, alt="Contour and path")
 
-    Parameters
-    ----------
-    render : called as `render(**values)`; returns a matplotlib figure (closed afterwards), a PIL
-        image or an array (H, W), (H, W, 3): uint8, or floats and bools from 0 to 1. All pictures
-        have one size. A figure's texts stay legible at up to 7 inches' width.
-    axes : values of each slider, in order, or {label: value}. The first axis is the outer one.
-    start : value (or label) that a slider shows first; otherwise its first.
-    alt : what the picture shows, for readers who cannot see it; the sliders' values are added.
-    labels : text beside a slider; otherwise the axis's name.
-    width : width on the page in pixels; otherwise 100 per inch of a figure, and small arrays are
-        enlarged. A narrow page shrinks it.
-    target_bytes : resolution, grey levels and quality are lowered until all pictures together
-        weigh no more than this, as far as that goes.
+    Args:
+        render: called as `render(**values)`; returns a matplotlib figure (closed afterwards), a PIL
+            image or an array (H, W), (H, W, 3): uint8, or floats and bools from 0 to 1. All
+            pictures have one size. A figure's texts stay legible at up to 7 inches' width.
+        axes: values of each slider, in order, or {label: value}. The first axis is the outer one.
+        start: value (or label) that a slider shows first; otherwise its first.
+        alt: what the picture shows, for readers who cannot see it; the sliders' values are added.
+        labels: text beside a slider; otherwise the axis's name.
+        width: width on the page in pixels; otherwise 100 per inch of a figure, and small arrays are
+            enlarged. A narrow page shrinks it.
+        target_bytes: resolution, grey levels and quality are lowered until all pictures together
+            weigh no more than this, as far as that goes.
 
-    Raises
-    ------
-    ValueError
-        For more than 60 pictures, more than 400 kB in all at the lowest quality, pictures of
-        different sizes, an axis without values, a `start` that is not on its axis.
-    TypeError
-        If `render` returns something else.
+    Raises:
+        ValueError: for more than 60 pictures, more than 400 kB in all at the lowest quality, pictures of
+            different sizes, an axis without values, a `start` that is not on its axis.
+        TypeError: if `render` returns something else.
     """
     axes = {name: _options(name, values) for name, values in axes.items()}
     if not axes:

@@ -7,9 +7,8 @@ holds one: (H, W), (1, H, W), (1, 1, H, W), or with three channels (3, H, W), (H
 Importing it loads neither matplotlib nor Pillow.
 """
 
-from medseg_book.page.plotting._graphs import curves, histograms
 from medseg_book.page.plotting._look import CYCLE, ERRORS, ON_IMAGE, PALETTE, PANEL, WIDTH, style
-from medseg_book.page.plotting._pictures import best_median_worst, errors, images, overlay
+from medseg_book.page.plotting._pictures import errors, images, overlay
 from medseg_book.page.plotting._png import show
 from medseg_book.page.plotting._tables import Table, paper_table
 from medseg_book.page.plotting._terrain import surfaces
@@ -22,10 +21,7 @@ __all__ = [
     "PANEL",
     "WIDTH",
     "Table",
-    "best_median_worst",
-    "curves",
     "errors",
-    "histograms",
     "images",
     "overlay",
     "paper_table",

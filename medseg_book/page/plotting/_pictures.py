@@ -1,13 +1,13 @@
-"""Images, alone and under labels, contours and errors, and the cases worth a look."""
+"""Images, alone and under labels, contours and errors."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from medseg_book.page.plotting._arrays import as_array, as_pictures, is_list
+from medseg_book.page.plotting._arrays import as_pictures, is_list
 from medseg_book.page.plotting._axes import given_axes, grid
 from medseg_book.page.plotting._look import ERRORS, ON_IMAGE
 from medseg_book.page.plotting._marks import add_legend, draw_contours, patch, tint
@@ -29,14 +29,13 @@ def images(
 ) -> Figure:
     """A grid of images.
 
-    Parameters
-    ----------
-    images : list of images, or a batch (N, C, H, W) or (N, H, W).
-    vlim : grey values shown as black and white: None for each image's own range, ``"shared"`` for
-        the range of all, or (low, high).
-    scale : label of a colour bar (quantity and unit). Its limits are shared; another `cmap` than
-        grey needs it.
-    columns : images in a row.
+    Args:
+        images: list of images, or a batch (N, C, H, W) or (N, H, W).
+        vlim: grey values shown as black and white: None for each image's own range, ``"shared"``
+            for the range of all, or (low, high).
+        scale: label of a colour bar (quantity and unit). Its limits are shared; another `cmap` than
+            grey needs it.
+        columns: images in a row.
     """
     pictures = as_pictures(images, "images")
     if scale is None and cmap not in ("gray", "gray_r"):
@@ -67,13 +66,12 @@ def overlay(
 ) -> Figure:
     """Labels as tinted, outlined regions and contours as lines over one image or a list of images.
 
-    Parameters
-    ----------
-    label : label map (H, W) or mask; 0 and 255 are left clear. For a list of images, a list.
-    contours : {name: points (P, 2)} or a sequence of points, (row, column); drawn closed. For a
-        list of images, a list of these.
-    names : {label: name} for the legend.
-    ax : axes to draw one image in.
+    Args:
+        label: label map (H, W) or mask; 0 and 255 are left clear. For a list of images, a list.
+        contours: {name: points (P, 2)} or a sequence of points, (row, column); drawn closed. For a
+            list of images, a list of these.
+        names: {label: name} for the legend.
+        ax: axes to draw one image in.
     """
     pictures = as_pictures(image, "image")
     labels = [None] * len(pictures) if label is None else as_pictures(label, "label")
@@ -135,36 +133,4 @@ def errors(
             if name != "wrong class" or (region & valid).any():
                 handles[name] = patch(colour)
     add_legend(fig, handles, ax)
-    return fig
-
-
-def best_median_worst(
-    scores: Any,
-    render: Callable[[int, Axes], Any],
-    *,
-    name: str = "Dice",
-    higher_is_better: bool = True,
-    size: tuple[int, int] = (1, 1),
-    legend: Mapping[str, str] | None = None,
-) -> Figure:
-    """The best, the median and the worst case side by side, chosen by the scores, not by hand.
-
-    `render(index, ax)` draws one case; `scores` (N,), of which NaN take no part (their number is
-    in the title of the worst); `size` (H, W) of the images, for their aspect; `legend` {text:
-    colour}, such as `plotting.ERRORS`.
-    """
-    values = as_array(scores).astype(float).ravel()
-    order = np.argsort(-values if higher_is_better else values, kind="stable")  # NaN last
-    order = order[: int((~np.isnan(values)).sum())]
-    if not len(order):
-        raise ValueError(f"scores must hold a number, got {values.size} values, all NaN")
-    chosen = {"best": order[0], "median": order[(len(order) - 1) // 2], "worst": order[-1]}
-    fig, axes = grid([np.zeros(size)] * 3, None, 3)
-    for ax, (what, index) in zip(axes, chosen.items(), strict=True):
-        render(int(index), ax)
-        ax.set_title(f"{what}: {name} {values[index]:.3g} (case {index})")
-    missing = values.size - len(order)
-    if missing:
-        axes[-1].set_title(axes[-1].get_title() + f"\n{missing} of {values.size} without a score")
-    add_legend(fig, {text: patch(colour) for text, colour in (legend or {}).items()}, None)
     return fig

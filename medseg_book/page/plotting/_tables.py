@@ -44,12 +44,11 @@ def paper_table(
 ) -> Table:
     """The paper's numbers and this run's in separate columns, one row per method.
 
-    Parameters
-    ----------
-    results : {method: {metric: values}}, values one number or one per seed (shown as mean ± SD), or
-        the `Results` of `training.run_arms`.
-    paper : {method: {metric: number or text}}, as printed in the paper. Only the metrics named
-        here are shown; a method that one side lacks has a dash there.
+    Args:
+        results: {method: {metric: values}}, values one number or one per seed (shown as mean ± SD),
+            or the `Results` of `compare.run_arms`.
+        paper: {method: {metric: number or text}}, as printed in the paper. Only the metrics named
+            here are shown; a method that one side lacks has a dash there.
     """
     ours = _as_dict(results, {m for row in paper.values() for m in row})
     metrics = list(dict.fromkeys(m for row in paper.values() for m in row))

@@ -30,12 +30,12 @@ def surfaces(
 ) -> Figure:
     """Surfaces (N, W), in rows, over one image or a list of images; NaN leaves a gap.
 
-    Parameters
-    ----------
-    curves : (N, W), each surface in a colour of its own (they repeat after six), or {name: (N, W)},
-        all surfaces of one name in one colour. For a list of images, a list of these.
-    names : of the surfaces, from top to bottom, for the legend.
-    ax : axes to draw one image in.
+    Args:
+        curves: (N, W), each surface in a colour of its own (they repeat after six), or
+            {name: (N, W)}, all surfaces of one name in one colour. For a list of images, a list of
+            these.
+        names: of the surfaces, from top to bottom, for the legend.
+        ax: axes to draw one image in.
     """
     pictures = as_pictures(image, "image")
     single = len(pictures) == 1 and not is_list(image)

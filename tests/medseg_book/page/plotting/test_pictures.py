@@ -104,20 +104,6 @@ def test_given_axes_are_used():
         plotting.overlay(np.zeros((2, 12, 16)), ax=ax)
 
 
-def test_best_median_worst():
-    drawn = []
-    fig = plotting.best_median_worst(
-        torch.tensor([0.5, np.nan, 0.9, 0.1]), lambda i, ax: drawn.append(i), legend=plotting.ERRORS
-    )
-    assert drawn == [2, 0, 3]
-    assert "1 of 4 without" in fig.axes[-1].get_title()
-    drawn.clear()
-    plotting.best_median_worst([3, 1, 2], lambda i, ax: drawn.append(i), higher_is_better=False)
-    assert drawn == [1, 2, 0]
-    with pytest.raises(ValueError, match="all NaN"):
-        plotting.best_median_worst([np.nan], lambda i, ax: None)
-
-
 def test_bad_input():
     image = np.zeros((12, 16))
     for call, message in (
