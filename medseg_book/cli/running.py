@@ -197,6 +197,7 @@ def refresh(
 ) -> None:
     """Run chapters from their source (.py) and store them with their outputs (.ipynb)."""
     from medseg_book.run import notebook
+    from medseg_book.run.differences import differences
     from medseg_book.run.refresh import refresh as refresh_one
 
     if bool(slugs) + all_ + stale != 1:
@@ -209,10 +210,15 @@ def refresh(
     # The ledger and the status page read the others' results, so they come last.
     failed = False
     for chapter in sorted(chapters, key=lambda c: c.kind == "page"):
+        before = notebook.payload(chapter.outputs, notebook.CLAIMS_MIME)
         result = refresh_one(chapter, scale=scale, device=device, progress=not no_progress)
         if result.ok:
             where = relative(result.output)
             click.echo(f"{chapter.slug}: {where}, {duration(result.seconds)}")
+            if before and result.claims:
+                moved = differences(before, result.claims)
+                lines = [f"  {line}" for line in moved] or ["  claims as in the run before"]
+                click.echo("\n".join(lines))
         else:
             fail(result)
             failed = True

@@ -1,8 +1,8 @@
 """The claims of a chapter: fixed before the experiment, judged by their spread, stored as data.
 
 A notebook calls `check` (and `exact`, `paper_only`, `note`) once per claim, `metric` for a figure
-that a table over many runs should have, and `report` at its end; everybody else reads the stored
-verdicts back with `read`. `scales.begin` resets the list.
+that a table over many runs should have, and `report` at its end, which stores them in the notebook
+as data of type `MIME`. `scales.begin` resets the list.
 
 A claim's verdict is one of
 
@@ -17,15 +17,14 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from medseg_book.page import display, provenance
-from medseg_book.page.claims_table import Claim, markdown, plain
+from medseg_book.page.claims_table import Claim, markdown, order, plain
 from medseg_book.page.verdict import FAILS, HOLDS, NOISE, NOTED, PAPER, UNJUDGED, decide, join, tidy
 from medseg_core import checks
 
@@ -220,55 +219,6 @@ def report() -> None:
     display.show({"text/plain": text, "text/markdown": table, MIME: payload()})
 
 
-def read(notebook: Mapping[str, Any] | str | Path) -> dict[str, Any] | None:
-    """The claims that an executed notebook (its JSON, or its path) stores; None if it has none.
-
-    The last report counts.
-    """
-    if not isinstance(notebook, Mapping):
-        notebook = json.loads(Path(notebook).read_text(encoding="utf-8"))
-    for cell in reversed(notebook.get("cells", [])):
-        for output in reversed(cell.get("outputs", [])):
-            found = output.get("data", {}).get(MIME)
-            if found is not None:
-                return json.loads(found) if isinstance(found, str) else dict(found)
-    return None
-
-
-def same(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
-    """Whether two stored payloads hold the same claims with the same numbers and verdicts.
-
-    Seconds, memory and code are not compared; of timing claims only what was claimed is.
-    """
-    return not differences(a, b)
-
-
-def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
-    """What `same` finds different, one line per claim and entry."""
-    found = [
-        f"{key}: {a.get(key)!r} and {b.get(key)!r}" for key in CONTEXT if a.get(key) != b.get(key)
-    ]
-    left, right = ({c["id"]: _comparable(c) for c in x.get("claims", [])} for x in (a, b))
-    for id in sorted({*left, *right}, key=_order):
-        if id not in left or id not in right:
-            found.append(f"{id}: only in the {'first' if id in left else 'second'}")
-            continue
-        one, two = left[id], right[id]
-        keys = [k for k in {**one, **two} if one.get(k) != two.get(k)]
-        found += [f"{id} {key}: {one.get(key)!r} and {two.get(key)!r}" for key in keys]
-    figures = [x.get("metrics") or {} for x in (a, b)]
-    for name in sorted(figures[0].keys() & figures[1].keys()):
-        one, two = (x[name] for x in figures)
-        if one != two:
-            found.append(f"metric {name!r}: {one!r} and {two!r}")
-    return found
-
-
-def _comparable(claim: Mapping[str, Any]) -> dict[str, Any]:
-    measured = ("verdict", "mean", "low", "high", "values", "n", "detail", "baseline")
-    return {k: v for k, v in claim.items() if not (claim.get("timing") and k in measured)}
-
-
 def _free(id: str) -> None:
     """Refuse a malformed or taken id. A cell that a reader runs again replaces its own claims."""
     if not isinstance(id, str) or not re.fullmatch(r"C\d+[a-z]?", id):
@@ -298,7 +248,7 @@ def _ordered() -> list[Claim]:
     claims = list(_run.claims.values())
     wholes = {c.id[:-1] for c in claims if c.id[-1].isalpha()}
     derived = [_whole(w, [c for c in claims if _is_part(c.id, w)]) for w in wholes]
-    return sorted([*claims, *derived], key=lambda c: _order(c.id))
+    return sorted([*claims, *derived], key=lambda c: order(c.id))
 
 
 def _whole(id: str, parts: Sequence[Claim]) -> Claim:
@@ -312,8 +262,3 @@ def _whole(id: str, parts: Sequence[Claim]) -> Claim:
         verdict = UNJUDGED if verdict == PAPER else verdict
     text = f"{', '.join(ids[:-1])} and {ids[-1]} together" if len(ids) > 1 else f"{ids[0]} alone"
     return Claim(id, text, verdict, parts=ids, timing=any(part.timing for part in parts))
-
-
-def _order(id: str) -> tuple[int, str]:
-    number, letter = re.fullmatch(r"C(\d+)([a-z]?)", id).groups()
-    return int(number), letter or "~"  # a whole after its parts

@@ -153,3 +153,9 @@ def _escape(text: str) -> str:
     """Keep text in its table cell: one line, no bars, no accidental HTML tag."""
     text = " ".join(text.split()).replace("|", "\\|")
     return re.sub(r"<(?=[A-Za-z/!?])", r"\\<", text)
+
+
+def order(id: str) -> tuple[int, str]:
+    """Sorts ids by number, a whole (C3) after its parts (C3a, C3b)."""
+    number, letter = re.fullmatch(r"C(\d+)([a-z]?)", id).groups()
+    return int(number), letter or "~"

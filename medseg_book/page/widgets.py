@@ -51,8 +51,8 @@ def frames(
             weigh no more than this, as far as that goes.
 
     Raises:
-        ValueError: for more than 60 pictures, more than 400 kB in all at the lowest quality, pictures of
-            different sizes, an axis without values, a `start` that is not on its axis.
+        ValueError: for more than 60 pictures, more than 400 kB in all at the lowest quality,
+            pictures of different sizes, an axis without values, a `start` that is not on its axis.
         TypeError: if `render` returns something else.
     """
     axes = {name: _options(name, values) for name, values in axes.items()}

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from medseg_book.cli import main
-from medseg_book.page import claims
+from medseg_book.run import notebook
 from medseg_book.run.catalogue import find_chapter, find_chapters
 from medseg_book.run.check import check
 from medseg_book.run.run import execute
@@ -49,7 +49,8 @@ def test_all_chapters_run_at_smoke_scale(smoke):
 
 @pytest.mark.parametrize("slug", WITH_SCALES)
 def test_claims_are_not_judged_at_smoke_scale(slug, smoke):
-    stored = claims.read(nbformat.read(smoke[0] / f"{slug}.ipynb", as_version=4))
+    nb = nbformat.read(smoke[0] / f"{slug}.ipynb", as_version=4)
+    stored = notebook.payload(nb, notebook.CLAIMS_MIME)
     if CHAPTERS[slug].kind == "chapter":
         judged = {claim["verdict"] for claim in stored["claims"]}
         assert judged <= {"not judged", "paper scale only", "noted"}
