@@ -83,7 +83,11 @@ class Command:
         with self.log.open("w") as log:
             process = subprocess.Popen(
                 [sys.executable, "-c", code, "--root", str(self.book), *self.args],
-                env={**os.environ, "KILL_MARK": mark, "TMPDIR": str(self.folder.parent / "tmp")},
+                env={
+                    **os.environ,
+                    "MEDSEG_KILL_MARK": mark,
+                    "TMPDIR": str(self.folder.parent / "tmp"),
+                },
                 start_new_session=True,
                 stdout=log,
                 stderr=log,
@@ -108,7 +112,7 @@ def marked(mark):
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):
-            if process.environ().get("KILL_MARK") == mark and process.status() != "zombie":
+            if process.environ().get("MEDSEG_KILL_MARK") == mark and process.status() != "zombie":
                 found.append(process)
     return found
 

@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
     options.out.mkdir(parents=True)
     with tempfile.TemporaryDirectory() as folder:
         torch = stand_in(Path(folder), torch_there)
-        code = pip("wheel", "--no-deps", "-w", options.out, copy_of_package(Path(folder)))
+        code = pip("wheel", "--no-deps", "-w", options.out, copy_of_packages(Path(folder)))
         more = [f"{path}[{EXTRAS}]" for path in options.out.glob("medseg_core-*.whl")]
         while more and not code:
             code = pip("download", "-d", options.out, *target, torch, *wanted, *more)
@@ -78,11 +78,12 @@ def pip(*arguments: object) -> int:
     return subprocess.run([*command, *map(str, arguments)]).returncode
 
 
-def copy_of_package(folder: Path) -> Path:
-    """What the package is built from, elsewhere: setuptools leaves its `build/` beside it."""
-    copy = folder / "package"
+def copy_of_packages(folder: Path) -> Path:
+    """What the wheel is built from, elsewhere: setuptools leaves its `build/` beside it."""
+    copy = folder / "packages"
     ignore = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(ROOT / "medseg_core", copy / "medseg_core", ignore=ignore)
+    for package in ("medseg_core", "medseg_book"):
+        shutil.copytree(ROOT / package, copy / package, ignore=ignore)
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, copy)
     return copy

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,26 @@ from traitlets import default
 # A Unix socket's path must fit into 104 bytes on macOS (108 on Linux).
 LONGEST_SOCKET = 100
 LOG = "kernel.log"
-# What the runner needs to write into an object store. A chapter does not, and an output that shows
-# the environment (a traceback, a careless print) must not carry it away.
-SECRETS = (
-    "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN",
-    "AZURE_CLIENT_SECRET", "AZURE_STORAGE_KEY", "AZURE_STORAGE_CONNECTION_STRING",
-    "GITHUB_TOKEN", "GOOGLE_APPLICATION_CREDENTIALS",
+# What a kernel gets of our environment: enough for Python, its libraries and its devices. Keys and
+# tokens that the runner has (of an object store, of a CI) are nothing to a chapter, and an output
+# that shows the environment (a traceback, a careless print) cannot carry them away.
+PASSED = (
+    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "LC_*", "TZ",
+    "TMPDIR", "TMP", "TEMP", "XDG_*_DIR", "XDG_*_HOME", "XDG_*_DIRS",
+    "PYTHON*", "VIRTUAL_ENV", "CONDA_PREFIX*", "CONDA_DEFAULT_ENV", "CONDA_EXE", "CONDA_SHLVL",
+    "LD_LIBRARY_PATH", "LD_PRELOAD", "DYLD_*",
+    "OMP_*", "KMP_*", "GOMP_*", "MKL_*", "OPENBLAS_*", "BLIS_*", "NUMEXPR_*", "VECLIB_*",
+    "CUDA_*", "CUBLAS_*", "CUDNN_*", "NVIDIA_*", "HIP_*", "ROCR_*", "TORCH*", "PYTORCH_*",
+    "MPLCONFIGDIR", "JOBLIB_*", "JUPYTER_PATH", "JUPYTER_*_DIR", "MEDSEG_*",
+    # Windows
+    "SYSTEMROOT", "SYSTEMDRIVE", "WINDIR", "COMSPEC", "PATHEXT", "APPDATA", "LOCALAPPDATA",
+    "PROGRAMDATA", "PROGRAMFILES*", "USERNAME", "USERPROFILE", "HOMEDRIVE", "HOMEPATH",
+    "NUMBER_OF_PROCESSORS", "PROCESSOR_*", "OS",
 )  # fmt: skip
 
 
 def manager_class(
-    folder: Path, cwd: Path, env: dict[str, str], on_start: Callable[[int], None]
+    folder: Path, cwd: Path, on_start: Callable[[int], None]
 ) -> type[AsyncKernelManager]:
     """A kernel manager for one run; `on_start` gets the kernel's process id.
 
@@ -51,7 +61,7 @@ def manager_class(
 
         async def _async_start_kernel(self, **kw: Any) -> None:
             kw["cwd"] = str(cwd)
-            kw["env"] = kernel_environment(folder, env)
+            kw["env"] = kernel_environment(folder)
             # What the process itself says (a crash in C code) belongs to no cell.
             with (folder / LOG).open("wb") as log:
                 await super()._async_start_kernel(**kw, stdout=log, stderr=log)
@@ -62,15 +72,13 @@ def manager_class(
     return ThisPython
 
 
-def kernel_environment(folder: Path, extra: dict[str, str]) -> dict[str, str]:
-    """The kernel's environment: ours without the object store's keys, a private IPYTHONDIR (no
-    shared history), figures inline, debugger silent."""
+def kernel_environment(folder: Path) -> dict[str, str]:
+    """What of our environment is PASSED, a private IPYTHONDIR, figures inline, debugger silent."""
     return {
-        **{name: value for name, value in os.environ.items() if name not in SECRETS},
+        **{k: v for k, v in os.environ.items() if any(fnmatchcase(k, p) for p in PASSED)},
         "IPYTHONDIR": str(folder / "ipython"),
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
-        **extra,
     }
 
 

@@ -56,15 +56,6 @@ class Prepared:
     note: str = ""
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where a kernel runs: its folder, its environment, its limits."""
-
-    cwd: Path
-    env: dict[str, str]
-    limits: Limits
-
-
 def prepare(
     slug_or_path: str | Path, given: Mapping[str, Any] | None = None, *, root: Path | None = None
 ) -> Prepared:
@@ -72,7 +63,8 @@ def prepare(
 
     A slug means the chapter's source, the `.py` of its pair; a path means exactly that file.
 
-    Raises: UsageError naming the unknown chapter, parameter or scale and the choices.
+    Raises:
+        UsageError: naming the unknown chapter, parameter or scale and the choices.
     """
     note = ""
     text = str(slug_or_path)
@@ -114,7 +106,6 @@ def execute(
     progress: Progress = False,
     root: Path | None = None,
     cwd: Path | None = None,
-    env: Mapping[str, str] | None = None,
     limits: Limits | None = None,
 ) -> RunResult:
     """Run a chapter with the parameters `given`; the executed notebook becomes `out`.
@@ -124,33 +115,34 @@ def execute(
     partial file, which the next run to the same target removes. `out` may be a URL that papermill
     writes (`s3://...`). A chapter that fails is a result, not an exception.
 
-    Parameters
-    ----------
-    slug_or_path : the chapter's slug, or the path of a notebook
-    given : parameters of the notebook, e.g. `{"scale": "smoke", "seed": 1}`
-    progress : True for a bar on stderr, or a function `(cell, n_cells, heading)`
-    root : the book's root; default: found from the current folder
-    cwd : the kernel's folder; default: the current one
-    env : environment variables for the kernel, e.g. `{"OMP_NUM_THREADS": "1"}`
-    limits : of time and memory; a run that breaks one has failed with `TimeLimit` or `MemoryLimit`
+    Args:
+        slug_or_path: the chapter's slug, or the path of a notebook.
+        out: the path or URL of the executed notebook.
+        given: parameters of the notebook, e.g. `{"scale": "smoke", "seed": 1}`.
+        progress: True for a bar on stderr, or a function `(cell, n_cells, heading)`.
+        root: the book's root; None finds it from the current folder.
+        cwd: the kernel's folder; None takes the current one.
+        limits: of time and memory; a run that breaks one has failed with `TimeLimit` or
+            `MemoryLimit`.
 
-    Raises: UsageError, before a kernel starts, for whatever the caller can get wrong.
+    Raises:
+        UsageError: before a kernel starts, for whatever the caller can get wrong.
     """
     prepared = prepare(slug_or_path, given, root=root)
     with _target(out, slug_or_path) as target:
-        place = Place(Path(cwd or Path.cwd()), dict(env or {}), limits or Limits())
-        return _run(prepared, target, str(out), progress, place)
+        place = Path(cwd or Path.cwd())
+        return _run(prepared, target, str(out), progress, place, limits or Limits())
 
 
 def _run(
-    prepared: Prepared, target: Path, name: str, progress: Progress, place: Place
+    prepared: Prepared, target: Path, name: str, progress: Progress, cwd: Path, limits: Limits
 ) -> RunResult:
     files.clean_partials(target)
     partial = files.partial_name(target)
     started, clock = datetime.now(timezone.utc), time.monotonic()
     try:
         with scratch() as folder:
-            failure = _papermill(prepared, partial, folder, progress, place)
+            failure = _papermill(prepared, partial, folder, progress, cwd, limits)
         seconds = time.monotonic() - clock
         nb = notebook.read_stored(partial)
         record = provenance(prepared, nb, seconds, started)
@@ -201,7 +193,8 @@ def _papermill(
     partial: Path,
     folder: Path,
     progress: Progress,
-    place: Place,
+    cwd: Path,
+    limits: Limits,
 ) -> Failure | None:
     """Execute into `partial`; the failure, or None."""
     import papermill
@@ -218,7 +211,7 @@ def _papermill(
         return index - 1 if index >= injected else index
 
     current = 0
-    watchdog = Watchdog(place.limits)
+    watchdog = Watchdog(limits)
     with watchdog, reporter(progress, prepared.slug, nb) as report:
 
         def on_cell_start(cell: NotebookNode, cell_index: int) -> None:
@@ -235,7 +228,7 @@ def _papermill(
                 language="python",
                 progress_bar=False,
                 start_timeout=120,
-                kernel_manager_class=manager_class(folder, place.cwd, place.env, watchdog.watch),
+                kernel_manager_class=manager_class(folder, cwd, watchdog.watch),
                 on_cell_start=on_cell_start,
             )
         except papermill.PapermillExecutionError as error:

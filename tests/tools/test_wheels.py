@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,8 @@ def run(wheels, monkeypatch, tmp_path):
         asked.append(arguments)
         out = Path(arguments[arguments.index("-w" if "-w" in arguments else "-d") + 1])
         if arguments[0] == "wheel":
-            assert (Path(arguments[-1]) / "medseg_core/__init__.py").is_file()
+            for package in ("medseg_core", "medseg_book"):
+                assert (Path(arguments[-1]) / package / "__init__.py").is_file()
             wheel(out, "medseg_core", "torch>=2.6", "numpy", 'late; python_version == "3.12"')
         else:
             stand_in = next(a for a in arguments if "/torch-" in a)

@@ -10,8 +10,13 @@ from pathlib import Path
 from .finding import Finding, listed
 
 OURS = "medseg-core"
-NEEDED = {"": "every chapter", "qp": "quadratic programs", "live": "drawing in a live notebook"}
-OPTIONAL = {"book": "building it", "data": "real data", "sweep": "sweeps", "dev": "tests and lab"}
+NEEDED = {
+    "": "the science",
+    "book": "chapters and building them",
+    "qp": "quadratic programs",
+    "live": "drawing in a live notebook",
+}
+OPTIONAL = {"data": "real data", "sweep": "sweeps", "dev": "tests and lab"}
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 

@@ -42,7 +42,7 @@ class Where:
     def count(self) -> int | None:
         """Points at a time, as far as it is known beforehand."""
         if self.slurm:
-            return slurm.read(self.slurm).jobs
+            return slurm.read(self.slurm)["jobs"]
         if self.scheduler:
             return None
         return self.workers or pool.default_workers(self.device, pool.gpus(self.device))
@@ -50,8 +50,7 @@ class Where:
     def client(self, jobs: int) -> AbstractContextManager[Client]:
         """The Dask client; no more workers than jobs."""
         if self.slurm:
-            settings = slurm.read(self.slurm)
-            return slurm.client(settings)
+            return slurm.client(self.slurm)
         if self.scheduler:
             return pool.remote(self.scheduler)
         return pool.here(min(self.count(), jobs), pool.gpus(self.device))
@@ -177,7 +176,7 @@ def _dry_run(points: Sequence[Point], out: str | Path, options: Options) -> int:
         click.echo(f"  {point.name}")
     if options.where.slurm:
         click.echo("\nWhat would be submitted, as often as `jobs` says:\n")
-        click.echo(slurm.script(slurm.read(options.where.slurm)))
+        click.echo(slurm.script(options.where.slurm))
     return 0
 
 

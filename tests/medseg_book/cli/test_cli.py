@@ -88,3 +88,37 @@ def test_help_is_light():
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("missing", "extra", "args"),
+    [
+        ("click", "book", "['--version']"),
+        ("jupytext", "book", "['list']"),
+        ("papermill", "book", "['show', 'tiny']"),
+        ("distributed", "sweep", "['sweep', 'tiny', '--seeds', '0']"),
+    ],
+)
+def test_a_missing_extra_is_named_in_one_line(tiny, tmp_path, missing, extra, args):
+    code = (
+        f"import sys; sys.modules[{missing!r}] = None\n"  # as if it were not installed
+        f"sys.argv = ['medseg', '--root', {str(tiny.root)!r}, *{args}]\n"
+        "from medseg_book.__main__ import main; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert (
+        last == f"medseg: {missing} is not installed; pip install 'medseg-core[{extra}]' brings it"
+    )
+
+
+def test_a_mistake_of_ours_keeps_its_traceback():
+    code = (
+        "import sys; sys.modules['medseg_book.cli'] = None\n"
+        "from medseg_book.__main__ import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1 and "Traceback" in done.stderr

@@ -298,9 +298,9 @@ def findings(root=None):
 
 def test_packages_that_are_all_there(installed):
     found = findings()
-    assert found["packages"].detail == "2 of 2, for every chapter"
+    assert found["packages"].detail == "2 of 2, for the science"
     assert found["packages[qp]"].detail == "1 of 1, for quadratic programs"
-    assert found["packages[book]"].detail == "1 of 1, for building it"
+    assert found["packages[book]"].detail == "1 of 1, for chapters and building them"
     assert found["packages[sweep]"].level == "slow"  # an installation from before that group
     assert "older than this clone" in found["packages[sweep]"].detail
     assert found["Python"].level == "ok"
@@ -313,9 +313,9 @@ def test_packages_that_are_absent_or_too_old(installed):
     found = findings()
     assert found["packages"].level == "missing" and found["packages"].needed
     assert found["packages"].detail == (
-        "for every chapter: torch 2.5.1 where >=2.6 is needed, numpy is not installed"
+        "for the science: torch 2.5.1 where >=2.6 is needed, numpy is not installed"
     )
-    assert found["packages[book]"].level == "missing" and not found["packages[book]"].needed
+    assert found["packages[book]"].level == "missing" and found["packages[book]"].needed
     assert found["packages"].remedy == "in the clone: pip install -e '.'"
     assert found["packages[book]"].remedy == "in the clone: pip install -e '.[book]'"
     assert found["packages[qp]"].level == "ok"
@@ -360,7 +360,7 @@ def test_programs(installed, path):
 
 
 def test_every_group_of_the_projects_own_list_is_looked_at():
-    lines = (Path(__file__).parents[2] / "pyproject.toml").read_text().splitlines()
+    lines = (Path(__file__).parents[3] / "pyproject.toml").read_text().splitlines()
     start = lines.index("[project.optional-dependencies]") + 1
     end = next(i for i in range(start, len(lines)) if lines[i].startswith("["))
     extras = {line.split(" =")[0] for line in lines[start:end] if re.match(r"\w+ =", line)}

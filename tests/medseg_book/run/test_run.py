@@ -13,7 +13,7 @@ import pytest
 
 from medseg_book.run import files
 from medseg_book.run.errors import UsageError
-from medseg_book.run.kernel import SECRETS, kernel_environment
+from medseg_book.run.kernel import kernel_environment
 from medseg_book.run.run import default_output, execute, prepare
 
 SLOW = """
@@ -179,15 +179,26 @@ def test_a_place_that_cannot_be_reached_is_refused_before_a_kernel_starts(tiny, 
         execute("tiny", "s3://bucket/a/out.ipynb", root=tiny.root)
 
 
-def test_a_kernel_gets_no_key_of_the_object_store(tmp_path, monkeypatch):
-    for name in (*SECRETS, "HARMLESS"):
+SECRET = (
+    "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "GITHUB_TOKEN",
+    "AZURE_STORAGE_KEY", "GOOGLE_APPLICATION_CREDENTIALS", "HF_TOKEN", "JUPYTER_TOKEN",
+    "CONDA_TOKEN", "WANDB_API_KEY", "https_proxy", "MY_PASSWORD", "SSH_AUTH_SOCK",
+)  # fmt: skip
+NEEDED = (
+    "PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV", "CONDA_PREFIX",
+    "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "CUDA_VISIBLE_DEVICES",
+    "CUBLAS_WORKSPACE_CONFIG", "NVIDIA_VISIBLE_DEVICES", "TORCH_HOME", "PYTORCH_CUDA_ALLOC_CONF",
+    "MPLCONFIGDIR", "XDG_CACHE_HOME", "LD_LIBRARY_PATH", "MEDSEG_DATA", "SYSTEMROOT",
+)  # fmt: skip
+
+
+def test_a_kernel_gets_what_its_libraries_need_and_no_key(tmp_path, monkeypatch):
+    for name in (*SECRET, *NEEDED):
         monkeypatch.setenv(name, f"value of {name}")
-    seen = kernel_environment(tmp_path, {"OMP_NUM_THREADS": "7"})
-    assert not set(SECRETS) & set(seen)
-    assert seen["HARMLESS"] == "value of HARMLESS" and seen["OMP_NUM_THREADS"] == "7"
+    seen = kernel_environment(tmp_path)
+    assert not set(SECRET) & set(seen)
+    assert {name: seen.get(name) for name in NEEDED} == {n: f"value of {n}" for n in NEEDED}
     assert seen["IPYTHONDIR"].startswith(str(tmp_path))
-    # What a chapter is given on purpose, it gets.
-    assert kernel_environment(tmp_path, {SECRETS[0]: "mine"})[SECRETS[0]] == "mine"
 
 
 def test_a_disk_that_is_full_ends_the_run_with_nothing_left(tiny, tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from medseg_book.cli import main
 from medseg_book.run.sweeps import command
 
-from ..conftest import PARAMETERS
+from ...conftest import PARAMETERS
 
 SETTINGS = """
 # %%

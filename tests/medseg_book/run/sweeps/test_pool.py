@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import dask.config
 import pytest
 
 from medseg_book.run.errors import UsageError
@@ -88,12 +89,12 @@ SLURM = """
 jobs: 3
 cores: 4
 memory: 16GB
-time: 02:00:00
-partition: gpu
+walltime: 02:00:00
+queue: gpu
 account: lab
-log_folder: logs
-directives: ["--gres=gpu:1"]
-prologue: ["source .venv/bin/activate"]
+log-directory: logs
+job-extra-directives: ["--gres=gpu:1"]
+job-script-prologue: ["source .venv/bin/activate"]
 """
 
 
@@ -128,43 +129,58 @@ def test_dask_jobqueue_does_not_take_ctrl_c(tmp_path):
     code = (
         "import signal; from medseg_book.run.sweeps import slurm\n"
         "before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]\n"
-        "slurm.script(slurm.Settings(1, 1, {'memory': '1GB'}))\n"
+        "slurm.script('cluster.yaml')\n"
         "assert before == [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    (tmp_path / "cluster.yaml").write_text("memory: 1GB\n")
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
 
 
 def test_a_slurm_time_stays_a_time(tmp_path):
     """YAML 1.1 reads 02:00:00 as a number in base 60."""
     path = tmp_path / "cluster.yaml"
     for time in ("02:00:00", "12:30:00", "1-00:00:00", '"0:30:00"', "90"):
-        path.write_text(f"memory: 1GB\ntime: {time}\n")
-        assert slurm.read(path).options["walltime"] == time.strip('"')
+        path.write_text(f"memory: 1GB\nwalltime: {time}\n")
+        assert f"#SBATCH -t {time.strip(chr(34))}\n" in slurm.script(path)
 
 
 def test_the_settings_that_the_guide_shows_are_taken(tmp_path):
-    guide = Path(__file__).parents[3] / "book/guide/sweeps.md"
+    guide = Path(__file__).parents[4] / "book/guide/sweeps.md"
     (text,) = re.findall(r"```yaml\n(.*?)```", guide.read_text(encoding="utf-8"), re.S)
     path = tmp_path / "cluster.yaml"
-    path.write_text(text)
-    named = set(re.findall(r"^(?:# )?(\w+): ", text, re.M))
-    assert named == {"jobs", "cores", *slurm.KEYS}
-    assert "--nthreads 1 " in slurm.script(slurm.read(path))
+    path.write_text(text.replace("slurm-logs", str(tmp_path)).replace("# interface: ib0", ""))
+    shown = slurm.script(path)
+    assert "--nthreads 1 " in shown and "#SBATCH --cpus-per-task=4\n" in shown
+    assert {"jobs", "memory", "interface"} <= set(re.findall(r"^(?:# )?([\w-]+): ", text, re.M))
+
+
+def test_a_site_has_settings_of_its_own(tmp_path):
+    """Those in Dask's own configuration hold where the file says nothing."""
+    path = tmp_path / "cluster.yaml"
+    path.write_text("memory: 1GB\nscheduler-options: {port: 0}\n")
+    site = {"jobqueue.slurm.account": "lab", "jobqueue.slurm.job-script-prologue": ["module load"]}
+    slurm._jobqueue()
+    with dask.config.set(site):
+        shown = slurm.script(path)
+        assert "#SBATCH -A lab\n" in shown
+        assert shown.index("export OMP_NUM_THREADS=1\n") < shown.index("module load\n")
+    assert "#SBATCH -A" not in slurm.script(path)  # and what the file says ends with the sweep
+    assert dask.config.get("jobqueue.slurm.memory") is None
 
 
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("memory: 1GB\npartiton: gpu\n", "unknown setting in .* 'partiton'; did you mean 'partit"),
-        ("jobs: 3\n", "memory is missing, e.g. memory: 16GB"),
+        ("memory: 1GB\nqeue: gpu\n", "unknown setting in .* 'qeue'; did you mean 'queue'"),
+        ("memory: 1GB\nprocesses: 4\n", "unknown setting in .* 'processes'"),
+        ("jobs: 3\n", "cluster.yaml: You must specify .* memory"),
         ("memory: 1GB\njobs: 0\n", "jobs takes a whole number > 0, got 0"),
         ("memory: 1GB\njobs: many\n", "jobs takes a whole number > 0, got 'many'"),
         ("memory: 1GB\ncores: true\n", "cores takes a whole number > 0, got True"),
-        ("memory: 1GB\ndirectives: --gres=gpu:1\n", "directives takes a list of lines"),
-        ("memory: 1GB\nprologue: x\n", "prologue takes a list of lines"),
-        ("memory: 1GB\ninterface: ib77\n", "unknown interface in .* 'ib77'.* \\(choices: .*lo"),
-        ("memory: lots\n", "memory takes .* got 'lots'"),
-        ("memory: 1GB\ntime: long\n", "time takes HH:MM:SS, got 'long'"),
+        ("memory: 1GB\njob-extra-directives: --gres=gpu:1\n", "directives takes a list of lines"),
+        ("memory: 1GB\nscheduler-options: x\n", "scheduler-options takes names and values"),
+        ("memory: 1GB\ninterface: ib77\n", "cluster.yaml: .*'ib77' is not .* interface.*'lo'"),
+        ("memory: lots\n", "cluster.yaml: Could not interpret 'lots'"),
         ("", "takes lines `name: value`, got None"),
         ("- a\n", r"takes lines `name: value`, got \['a'\]"),
         ("a: [\n", "--slurm"),
@@ -174,7 +190,7 @@ def test_wrong_slurm_settings_are_refused_by_name(tmp_path, text, message):
     path = tmp_path / "cluster.yaml"
     path.write_text(text)
     with pytest.raises(UsageError, match=message):
-        slurm.read(path)
+        slurm.script(path)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")

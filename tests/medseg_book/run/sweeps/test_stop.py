@@ -59,7 +59,7 @@ def test_a_sweep_that_is_killed_leaves_nothing_that_is_half(start, medseg):
 
 def guide_commands():
     """The commands of the guide's section on a Dask cluster, as a reader would type them."""
-    guide = Path(__file__).parents[3] / "book/guide/sweeps.md"
+    guide = Path(__file__).parents[4] / "book/guide/sweeps.md"
     return re.findall(r"^(?:\w+=\S+ )*dask .*$", guide.read_text(encoding="utf-8"), re.M)
 
 

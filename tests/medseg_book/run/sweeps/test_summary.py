@@ -372,7 +372,7 @@ def test_the_lines_for_plain_numbers_are_plain(tmp_path):
 
 
 def test_the_lines_of_the_guide_run_on_a_table(tmp_path, monkeypatch):
-    page = Path(__file__).resolve().parents[3] / "book/guide/sweep-results.md"
+    page = Path(__file__).resolve().parents[4] / "book/guide/sweep-results.md"
     code = "\n".join(re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.S))
     rows = [
         {"param.overrides.n_train": [n], "param.overrides.lr": lr, "seed": seed}
