@@ -16,19 +16,19 @@ from timing import machine, milliseconds, publish, seconds, table
 from torch import nn
 
 from medseg_core.models.isensee import IsenseeUNet
-from medseg_core.papers.bifseg_interactive.interactive import crf_graphcut, uncertainty_weights
-from medseg_core.papers.bifseg_interactive.refine import bifseg_refine
-from medseg_core.phantoms.abdomen.organ_in_context import organ_in_context
-from medseg_core.phantoms.annotators import scribble_robot
+from medseg_core.papers.bifseg_interactive.crf import Cut, crf_graphcut, crf_links, crf_unary
+from medseg_core.papers.bifseg_interactive.refine import FineTuning, bifseg_refine
+from medseg_core.papers.bifseg_interactive.weight_map import Doubt, uncertainty_weights
+from medseg_core.phantoms import organ_in_context, scribble_robot
 from medseg_core.rng import generator, seed_all
 from medseg_core.solvers.geodesic import geodesic_distance
-from medseg_core.solvers.graphcut import GridCut
+from medseg_core.solvers.grid_cut import GridCut
 from medseg_core.training.fit import fit
 from medseg_core.training.samplers import batches
 
-CUT = {"lam": 1.0, "sigma": 0.1}
+CUT = Cut(lam=1.0, sigma=0.1)
 STEPS = 20
-LIMIT = 0.05  # ε
+DOUBT = Doubt(eps=0.05)
 
 
 class EveryStep(nn.Module):
@@ -57,7 +57,8 @@ def trained(steps):
         model,
         batches(data, 2, steps=steps, seed=0),
         lambda m, batch: loss(m(batch["image"]), batch["mask"]),
-        **{"steps": steps, "lr": 3e-3, "progress": False},
+        steps=steps,
+        lr=3e-3,
     )
     return model
 
@@ -71,7 +72,7 @@ def session(model, size, n_scribbles=4):
     scribbles = torch.full((1, *truth.shape), 255)
     gen = generator(0, stream="annotation")
     for _ in range(n_scribbles):
-        labels = crf_graphcut(prob, image, scribbles=scribbles, **CUT)
+        labels = crf_graphcut(prob, image, CUT, scribbles)
         place, label = scribble_robot(labels[0] > 0, truth, gen)
         scribbles[(0, *place.T)] = label
     return image, prob, scribbles
@@ -81,17 +82,18 @@ def rounds(model, size, repeats):
     """One row per variant: its parts, the whole, and how many times the first row's."""
     image, _, scribbles = session(model, size)
     variants = {
-        "last block, 6 neighbours": (model, {}),
-        "last block, 26 neighbours": (model, {"connectivity": 26}),
-        "last block, features anew at each step": (EveryStep(model), {}),
-        "all weights": (model, {"finetune": "all"}),
+        "last block, 6 neighbours": (model, 6, "last"),
+        "last block, 26 neighbours": (model, 26, "last"),
+        "last block, features anew at each step": (EveryStep(model), 6, "last"),
+        "all weights": (model, 6, "all"),
     }
     found = {name: [] for name in variants}
 
     def call(name):
-        network, options = variants[name]
-        settings = {"rounds": 1, "steps": STEPS, "eps": LIMIT, **CUT, **options}
-        found[name].append(bifseg_refine(network, image, scribbles, **settings))
+        network, neighbours, weights = variants[name]
+        cut = Cut(CUT.lam, CUT.sigma, neighbours)
+        tuning = FineTuning(rounds=1, steps=STEPS, finetune=weights)
+        found[name].append(bifseg_refine(network, image, scribbles, cut, tuning, DOUBT))
 
     seconds(torch.device("cpu"), repeats, *(lambda n=name: call(n) for name in variants), pick=min)
     kept, anew = (found[name][-1] for name in list(variants)[::2][:2])
@@ -112,24 +114,24 @@ def solvers(model, size, repeats):
     image, prob, scribbles = session(model, size)
     more = scribbles.clone()
     more[0, size // 2, size // 2, size // 2] = 1
-    grid = GridCut(image.shape[2:], 6)
+    links, neighbours = crf_links(image, CUT)
+    grid = GridCut(image.shape[2:], neighbours)
+    grid.cut(crf_unary(prob, scribbles)[0], links[0])
     turn = [scribbles, more]
 
     def kept():
         turn.reverse()  # a scribble more, a scribble less
-        crf_graphcut(prob, image, scribbles=turn[0], grid=grid, **CUT)
+        grid.cut(crf_unary(prob, turn[0])[0])
 
     seeds = (scribbles == 0)[:, None]
     calls = {
         "cut after another scribble: kept flow": kept,
-        "cut after another scribble: new grid": lambda: crf_graphcut(
-            prob, image, scribbles=more, **CUT
-        ),
-        f"geodesic distance up to ε = {LIMIT}": lambda: geodesic_distance(
-            image, seeds, limit=LIMIT
+        "cut after another scribble: new grid": lambda: crf_graphcut(prob, image, CUT, more),
+        f"geodesic distance up to ε = {DOUBT.eps}": lambda: geodesic_distance(
+            image, seeds, limit=DOUBT.eps
         ),
         "geodesic distance everywhere": lambda: geodesic_distance(image, seeds),
-        "weight map": lambda: uncertainty_weights(prob, image, scribbles, eps=LIMIT),
+        "weight map": lambda: uncertainty_weights(prob, image, scribbles, DOUBT),
     }
     times = seconds(torch.device("cpu"), max(repeats, 5), *calls.values(), pick=min)
     return [[f"{size}³", name, milliseconds(t)] for name, t in zip(calls, times, strict=True)]

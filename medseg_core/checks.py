@@ -6,6 +6,7 @@ They take NumPy arrays, torch tensors (on any device), numbers and lists, and im
 from __future__ import annotations
 
 import difflib
+import operator
 import sys
 from collections.abc import Collection, Sequence
 from typing import Any, TypeVar
@@ -119,6 +120,44 @@ def between(v: T, name: str, lo: float | None, hi: float | None) -> T:
     return v
 
 
+def integer(v: Any, name: str, lo: int | None = None, hi: int | None = None) -> int:
+    """`v` as an int, in [`lo`, `hi`] (`None` = no limit); a bool is none.
+
+    Raises:
+        TypeError: if `v` is no integer.
+        ValueError: if it lies outside.
+    """
+    try:
+        number = None if isinstance(v, bool) else operator.index(v)
+    except TypeError:
+        number = None
+    if number is None:
+        raise TypeError(f"{name} must be an integer, got {v!r}")
+    return between(number, name, lo, hi)
+
+
+def floating(x: T, name: str) -> T:
+    """Refuse what is no tensor of real numbers; returns `x`.
+
+    Raises:
+        TypeError: another dtype, or no tensor.
+    """
+    if not _is_tensor(x) or not x.is_floating_point():
+        raise TypeError(f"{name} must be a floating-point tensor, got {_dtype(x)}")
+    return x
+
+
+def mask(x: T, name: str) -> T:
+    """Refuse what is no bool tensor; returns `x`.
+
+    Raises:
+        TypeError: another dtype, or no tensor.
+    """
+    if not _is_tensor(x) or _dtype(x) != "torch.bool":
+        raise TypeError(f"{name} must be a bool tensor, got {_dtype(x)}")
+    return x
+
+
 def positive(v: float, name: str) -> float:
     """Refuse a number that is not above 0 and finite; returns `v`.
 
@@ -158,6 +197,10 @@ def same_shape(a: Any, b: Any, names: Sequence[str]) -> None:
 def _is_tensor(x: Any) -> bool:
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(x, torch.Tensor)
+
+
+def _dtype(x: Any) -> str:
+    return str(getattr(x, "dtype", type(x).__name__))
 
 
 def _array(x: Any, name: str) -> Any:

@@ -16,8 +16,7 @@ import torch
 from torch import Tensor
 
 from medseg_core import checks
-from medseg_core.solvers.grid_cut import OFFSETS, check_size, pair_slices
-from medseg_core.solvers.grid_cut import GridCut as GridCut
+from medseg_core.solvers.grid_cut import OFFSETS, GridCut, check_size, pair_slices
 
 
 def offsets(connectivity: int) -> Tensor:
@@ -60,9 +59,7 @@ def contrast_weights(
     steps = OFFSETS[checks.choice(connectivity, "connectivity", OFFSETS)]
     size = checks.shape(image, "image", "N C *S")["S"]
     check_size(size, "image", connectivity)
-    if not image.is_floating_point():
-        raise TypeError(f"image must be a floating-point tensor, got {image.dtype}")
-    checks.finite(image, "image")
+    checks.finite(checks.floating(image, "image"), "image")
     checks.between(checks.finite(lam, "lam"), "lam", 0, None)
     checks.between(checks.finite(constant, "constant"), "constant", 0, None)
     checks.positive(sigma, "sigma")
@@ -106,27 +103,3 @@ def binary_mrf_map(unary: Tensor, pairwise: Tensor, connectivity: int = 4) -> tu
         label.copy_(found)
     energy = torch.tensor([e for _, e in cuts], dtype=torch.float64, device=unary.device)
     return labels, energy
-
-
-def mrf_energy(labels: Tensor, unary: Tensor, pairwise: Tensor, connectivity: int = 4) -> Tensor:
-    """Energy of given labels ``(N,*S)``, 0 or 1, term by term: ``(N,)`` float64.
-
-    +inf where a forbidden label was taken or a demanded one was not. Arguments as in
-    `binary_mrf_map`.
-    """
-    steps = OFFSETS[checks.choice(connectivity, "connectivity", OFFSETS)]
-    sizes = checks.shape(unary, "unary", "N 2 *S")
-    check_size(sizes["S"], "unary", connectivity)
-    checks.shape(pairwise, "pairwise", "N O *S", O=len(steps), **sizes)
-    checks.shape(labels, "labels", "N *S", N=sizes["N"], S=sizes["S"])
-    checks.between(labels, "labels", 0, 1)
-    one = labels.bool()
-    u = unary.double()
-    demanded = u == -math.inf
-    u = torch.where(demanded.flip(1), math.inf, torch.where(demanded, 0.0, u))
-    energy = torch.where(one, u[:, 1], u[:, 0]).flatten(1).sum(1)
-    for o, step in enumerate(steps):
-        here, there = ((..., *part) for part in pair_slices(step))
-        cut = one[here] != one[there]
-        energy = energy + (pairwise[:, o][here].double() * cut).flatten(1).sum(1)
-    return energy

@@ -11,9 +11,7 @@ from medseg_core.solvers.grid_cut import OFFSETS
 
 def checked_image(image: Tensor, name: str) -> tuple[int, ...]:
     """The size *S of an image ``(N,1,*S)`` with pixels, two or three axes, all values finite."""
-    if not isinstance(image, Tensor) or not image.is_floating_point():
-        kind = getattr(image, "dtype", type(image))
-        raise TypeError(f"{name} must be a floating-point tensor, got {kind}")
+    checks.floating(image, name)
     size = checks.shape(image, name, "N 1 *S")["S"]
     if len(size) not in (2, 3) or 0 in size:
         raise ValueError(

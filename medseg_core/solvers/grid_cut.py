@@ -13,13 +13,12 @@ twice: its memory stays, and with unchanged weights its flow does too (Kohli and
 from __future__ import annotations
 
 import math
-import operator
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
+from maxflow import GraphFloat
 from torch import Tensor
 
 from medseg_core import checks
@@ -39,13 +38,6 @@ OFFSETS = {
 }
 
 
-# The graph of the last grid that was given up. The system hands out memory page by page, which for
-# a large graph takes as long as the cut; so the next grid moves into the old one's memory if that
-# is large enough.
-_idle: list[tuple[tuple[int, int], Any]] = []
-_LARGEST_IDLE = 4_000_000  # pairs, 64 bytes each
-
-
 class GridCut:
     """Exact cuts of one image's grid, whose memory and flow are kept from cut to cut.
 
@@ -63,20 +55,17 @@ class GridCut:
     """
 
     def __init__(self, size: Sequence[int], connectivity: int) -> None:
-        self.size = tuple(operator.index(n) for n in size)
+        self.size = tuple(checks.integer(n, "size") for n in size)
         self.connectivity = connectivity
         check_size(self.size, "size", connectivity)
         checks.between(min(self.size), "the shortest side in size", 1, None)
         self._pairs = [pair_slices(offset) for offset in OFFSETS[connectivity]]
         self._pixel = np.arange(math.prod(self.size)).reshape(self.size)
         n_pairs = sum(self._pixel[here].size for here, _ in self._pairs)
-        self._room, self._graph = _empty_graph(self._pixel.size, n_pairs)
+        # With room for all that is to come, the graph need not move in memory as it grows.
+        self._graph = GraphFloat(self._pixel.size, n_pairs)
         self._weights: list[np.ndarray] = []  # per offset: of the pairs inside the grid
         self._ties: np.ndarray | None = None  # those that the flow belongs to
-
-    def __del__(self, idle: list = _idle, largest: int = _LARGEST_IDLE) -> None:
-        if hasattr(self, "_graph") and self._room[1] <= largest:
-            idle[:] = [(self._room, self._graph)]
 
     def cut(self, unary: Array, pairwise: Array | None = None) -> tuple[Tensor, float]:
         """The global minimiser. Ties: label 0, so that the fewest pixels get label 1.
@@ -155,19 +144,6 @@ class GridCut:
                 graph.mark_grid_nodes(node)
         graph.add_grid_tedges(node, change, np.zeros(len(node)))
         graph.maxflow(reuse_trees=few)
-
-
-def _empty_graph(n_nodes: int, n_pairs: int) -> tuple[tuple[int, int], Any]:
-    """A graph with room for all that is to come, which so need not move in memory as it grows."""
-    from maxflow import GraphFloat
-
-    try:
-        room, graph = _idle.pop()
-    except IndexError:
-        room, graph = (0, 0), None
-    if n_nodes > room[0] or n_pairs > room[1]:
-        room, graph = (n_nodes, n_pairs), GraphFloat(n_nodes, n_pairs)
-    return room, graph
 
 
 def check_size(size: Sequence[int], name: str, connectivity: int) -> None:

@@ -7,12 +7,11 @@ On the warped map g(n,i), N lines of M+1 samples, choose one answer 1 ≤ v(n) �
 
 (Nguyen and Ray 2019, equations 1 and 2, after Ray, Acton and Zhang 2012; chapter `edpcnn`.)
 Around the cycle each h enters twice, so the problem is 2 Σ h(n,vₙ) under a hard band.
-The geometry of the star stands in `star_pattern`; its functions are importable from here as well.
+The geometry of the star stands in `star_pattern`.
 """
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
@@ -22,14 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from medseg_core import checks
-from medseg_core.solvers.star_pattern import contour_points as contour_points
-from medseg_core.solvers.star_pattern import contour_to_mask as contour_to_mask
-from medseg_core.solvers.star_pattern import indices_to_radii as indices_to_radii
-from medseg_core.solvers.star_pattern import share_outside as share_outside
-from medseg_core.solvers.star_pattern import smooth_indices as smooth_indices
-from medseg_core.solvers.star_pattern import star_pattern as star_pattern
-from medseg_core.solvers.star_pattern import star_truth as star_truth
-from medseg_core.solvers.star_pattern import warp as warp
+from medseg_core.solvers.star_pattern import smooth_indices
 
 INF = float("inf")
 T = TypeVar("T", Tensor, np.ndarray)
@@ -275,15 +267,8 @@ def _perturbed(
 
 
 def _check(g: Tensor, delta: int) -> int:
-    if not isinstance(g, Tensor) or not g.is_floating_point():
-        raise TypeError(f"g must be a floating-point tensor, got {getattr(g, 'dtype', type(g))}")
-    size = checks.shape(g, "g", "B N M+1")
+    size = checks.shape(checks.floating(g, "g"), "g", "B N M+1")
     checks.between(size["N"], "the number of lines N of g", 3, None)
     checks.between(size["M+1"], "the number of samples M+1 of g", 2, None)
     checks.finite(g, "g")
-    try:
-        delta = operator.index(delta)
-    except TypeError:
-        raise TypeError(f"delta must be an integer, got {delta!r}") from None
-    checks.between(delta, "delta", 0, None)
-    return delta
+    return checks.integer(delta, "delta", 0)

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from skimage.draw import polygon2mask
 from torch import Tensor
 
 from medseg_core import checks
@@ -48,40 +50,31 @@ def star_pattern(
     return centre[:, None, None] + r[:, None] * direction[:, :, None]
 
 
-def warp(image: Tensor, points: Tensor, mode: str = "nearest") -> Tensor:
+def warp(image: Tensor, points: Tensor) -> Tensor:
     """Read an image at the star's samples: the warped map g, differentiable in the image.
 
-    ``"nearest"`` copies the pixel that holds the sample, so only those pixels get a gradient
-    (near the centre one pixel many times); ``"bilinear"`` mixes the four around it.
-    Samples outside the image take the nearest border pixel: see `share_outside`.
+    Each sample copies the pixel that holds it, so only those pixels get a gradient (near the centre
+    one pixel many times). Samples outside the image take the nearest border pixel: see
+    `share_outside`.
 
     Args:
         image: ``(B,1,H,W)``.
         points: ``(B,N,P,2)`` (row, column) in pixels.
-        mode: "nearest" or "bilinear".
 
     Returns:
         ``(B,N,P)``, dtype of the image.
 
     Raises:
-        ValueError: for other shapes, another mode, or points that are not finite.
+        ValueError: for other shapes, or points that are not finite.
     """
     size = checks.shape(image, "image", "B 1 H W")
     checks.shape(points, "points", "B N P 2", B=size["B"])
     checks.finite(points, "points")
-    checks.choice(mode, "mode", ("nearest", "bilinear"))
     limit = torch.tensor([size["H"] - 1, size["W"] - 1], device=points.device)
     points = points.detach().clamp(min=0).minimum(limit.to(points.dtype))
-    if mode == "nearest":
-        return _gather(image, (points + 0.5).floor().long().minimum(limit))
-    low = points.floor()
-    (fr, fc), low = (points - low).to(image.dtype).unbind(-1), low.long()
-    corners = [
-        _gather(image, (low + low.new_tensor(step)).minimum(limit))
-        for step in ((0, 0), (0, 1), (1, 0), (1, 1))
-    ]
-    top = corners[0] * (1 - fc) + corners[1] * fc
-    return top * (1 - fr) + (corners[2] * (1 - fc) + corners[3] * fc) * fr
+    index = (points + 0.5).floor().long().minimum(limit)  # (B,N,P,2)
+    flat = index[..., 0] * image.shape[-1] + index[..., 1]
+    return image.flatten(1).gather(1, flat.flatten(1)).view(flat.shape)
 
 
 def share_outside(points: Tensor, size: Sequence[int]) -> float:
@@ -132,14 +125,13 @@ def indices_to_radii(v: Tensor, rho: float) -> Tensor:
     return (v - 0.5) * rho
 
 
-def contour_points(centre: Tensor, v: Tensor, rho: float, angle0: float | Tensor = 0.0) -> Tensor:
-    """Corners of the closed contour that the answers describe, one per line.
+def contour_points(centre: Tensor, v: Tensor, rho: float) -> Tensor:
+    """Corners of the closed contour that the answers describe, one per line from angle 0 on.
 
     Args:
         centre: ``(B,2)`` (row, column) in pixels.
         v: ``(B,N)`` answers in 1..M, whole or smoothed.
         rho: distance between samples, radius/M, in pixels.
-        angle0: as in `star_pattern`.
 
     Returns:
         ``(B,N,2)`` (row, column) in pixels.
@@ -147,16 +139,27 @@ def contour_points(centre: Tensor, v: Tensor, rho: float, angle0: float | Tensor
     n_lines = checks.shape(v, "v", "B N", B=checks.shape(centre, "centre", "B 2")["B"])["N"]
     centre = centre if centre.is_floating_point() else centre.float()
     radii = indices_to_radii(v, rho).to(centre.dtype)
-    return centre[:, None] + radii[..., None] * _directions(centre, n_lines, angle0)
+    return centre[:, None] + radii[..., None] * _directions(centre, n_lines, 0.0)
 
 
 def contour_to_mask(points: Tensor, size: Sequence[int]) -> Tensor:
-    """Fill closed contours ``(B,N,2)``: ``(B,1,H,W)`` bool, on the contours' device."""
-    from medseg_core.physics.shapes import polygon_mask
+    """Fill closed contours: the pixels whose centre lies inside (`skimage.draw.polygon2mask`).
 
-    checks.shape(points, "points", "B N 2")
-    masks = [polygon_mask(corners, size) for corners in points]
-    return torch.stack(masks)[:, None].to(points.device)
+    Args:
+        points: ``(B,N,2)`` corners (row, column) in pixels, N ≥ 3.
+        size: ``(H, W)``.
+
+    Returns:
+        ``(B,1,H,W)`` bool, on the contours' device.
+
+    Raises:
+        ValueError: for another shape, fewer corners, or one that is not finite (with its place).
+    """
+    sizes = checks.shape(points, "points", "B N 2")
+    checks.between(sizes["N"], "the number of corners of points", 3, None)
+    checks.finite(points, "points")
+    masks = [polygon2mask(tuple(size), p) for p in points.detach().cpu().double().numpy()]
+    return torch.from_numpy(np.stack(masks))[:, None].to(points.device)
 
 
 def _directions(centre: Tensor, n_lines: int, angle0: float | Tensor) -> Tensor:
@@ -168,12 +171,6 @@ def _directions(centre: Tensor, n_lines: int, angle0: float | Tensor) -> Tensor:
     steps = torch.arange(n_lines, dtype=centre.dtype, device=centre.device)
     angles = turn.expand(len(centre))[:, None] + steps * (2 * torch.pi / n_lines)
     return torch.stack([angles.sin(), angles.cos()], dim=-1)
-
-
-def _gather(image: Tensor, index: Tensor) -> Tensor:
-    """Pixels of ``(B,1,H,W)`` at whole positions ``(B,N,P,2)``."""
-    flat = index[..., 0] * image.shape[-1] + index[..., 1]  # (B,N,P)
-    return image.flatten(1).gather(1, flat.flatten(1)).view(flat.shape)
 
 
 def _inside(points: Tensor, size: Sequence[int]) -> Tensor:

@@ -55,26 +55,23 @@ def gradient_cost(
     return cost
 
 
-def surface_energy(cost: Tensor | np.ndarray, surfaces: Tensor | np.ndarray) -> Tensor:
-    """Σᵢ Σₓ cᵢ(sᵢ(x), x) of whole-row surfaces: a number, or ``(B,)``.
-
-    Args:
-        cost: ``(N,H,W)`` or ``(B,N,H,W)``.
-        surfaces: ``(N,W)`` or ``(B,N,W)`` int64 rows.
-
-    Raises:
-        ValueError: for rows outside of 0 … H − 1 or shapes that do not fit.
-    """
-    cost, surfaces = torch.as_tensor(cost), torch.as_tensor(surfaces)
-    return _at(cost, surfaces, 0).sum((-2, -1))
-
-
 def refine_subpixel(cost: Tensor | np.ndarray, surfaces: Tensor | np.ndarray) -> Tensor:
     """Real rows: the least point of the parabola through the costs at s − 1, s and s + 1.
 
     It lies at most half a row away. A row at the image's border, beside a forbidden one, or where
     the costs are not convex stays; where two surfaces would cross, the lower one joins the upper
-    one. Arguments as `surface_energy`; returns ``(N,W)`` or ``(B,N,W)`` in `cost`'s dtype.
+    one.
+
+    Args:
+        cost: ``(N,H,W)`` or ``(B,N,H,W)``.
+        surfaces: ``(N,W)`` or ``(B,N,W)`` int64 rows.
+
+    Returns:
+        ``(N,W)`` or ``(B,N,W)`` in `cost`'s dtype.
+
+    Raises:
+        ValueError: for rows outside of 0 … H − 1 or shapes that do not fit.
+        TypeError: for rows that are no integers.
     """
     cost, surfaces = torch.as_tensor(cost), torch.as_tensor(surfaces)
     cost = cost if cost.is_floating_point() else cost.double()

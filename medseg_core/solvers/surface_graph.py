@@ -10,14 +10,12 @@ them the answer: the cost of a row is the capacity of the arc that the surface c
 of cost differences at the terminals, which the same solver cuts many times faster
 (`benchmarks/surface_graph.py`); rows that the constraints make unreachable get no node, so no arc
 leaves the graph; and for the same reason infeasible constraints are found before the cut.
-Costs from an image's gradient and rows to a fraction stand in `surface_cost`; its functions are
-importable from here as well.
+Costs from an image's gradient and rows to a fraction stand in `surface_cost`.
 """
 
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,9 +25,6 @@ from torch import Tensor
 
 from medseg_core import checks
 from medseg_core.solvers.surface_cost import as_float64
-from medseg_core.solvers.surface_cost import gradient_cost as gradient_cost
-from medseg_core.solvers.surface_cost import refine_subpixel as refine_subpixel
-from medseg_core.solvers.surface_cost import surface_energy as surface_energy
 
 Gaps = float | Sequence[float] | np.ndarray | Tensor
 
@@ -41,7 +36,6 @@ def graph_search(
     min_gap: Gaps = 0,
     max_gap: Gaps | None = None,
     circular: bool = False,
-    band: int | None = None,
 ) -> Tensor:
     """Globally optimal surfaces of the module's problem. Ties: the deepest optimum.
 
@@ -56,9 +50,6 @@ def graph_search(
             ``(N-1,)`` or ``(N-1,W)``. Rows are whole: a fraction is rounded up.
         max_gap: the largest, rounded down; None: no limit.
         circular: the last column is the neighbour of the first (columns = angle).
-        band: None: exact. Otherwise coarse to fine, which is faster for many rows and has no
-            guarantee: solve with every two rows joined, then look at most ``band`` rows away from
-            there; 6 is a good value.
 
     Returns:
         ``(N,W)`` or ``(B,N,W)`` int64 rows, on the device of `cost`. No gradient.
@@ -66,12 +57,12 @@ def graph_search(
     Raises:
         ValueError: NaN or −inf (with its place), min_gap > max_gap, or constraints that no
             surfaces meet: too few rows, or too many forbidden ones. All of it before the cut.
-        TypeError: if `max_slope` or `band` is no integer.
+        TypeError: if `max_slope` is no integer.
     """
     array = as_float64(cost, "cost")
     if array.ndim == 4:
         kind = {"max_slope": max_slope, "min_gap": min_gap, "max_gap": max_gap}
-        found = [graph_search(one, circular=circular, band=band, **kind) for one in array]
+        found = [graph_search(one, circular=circular, **kind) for one in array]
         size = (0, array.shape[1], array.shape[3])
         answer = torch.stack(found) if found else torch.zeros(size, dtype=torch.int64)
     else:
@@ -79,44 +70,10 @@ def graph_search(
         for name, least in size.items():
             checks.between(least, f"the size {name} of cost", 1, None)
         checks.finite(np.where(array == math.inf, 0.0, array), "cost")
-        slope = _whole(max_slope, "max_slope", 0)
-        gaps = _gaps(min_gap, max_gap, size)
-        if band is not None:
-            band = _whole(band, "band", 1)
-        answer = torch.from_numpy(_solve(array, slope, *gaps, bool(circular), band))
+        slope = checks.integer(max_slope, "max_slope", 0)
+        rules = (slope, *_gaps(min_gap, max_gap, size), bool(circular))
+        answer = torch.from_numpy(_cut(array, *_ranges(array < math.inf, *rules), *rules))
     return answer.to(cost.device) if isinstance(cost, Tensor) else answer
-
-
-def _solve(
-    cost: np.ndarray,
-    slope: int,
-    least: np.ndarray,
-    most: np.ndarray,
-    circular: bool,
-    band: int | None,
-) -> np.ndarray:
-    n_rows = cost.shape[1]
-    rules = (slope, least, most, circular)
-    allowed = cost < math.inf
-    low, high = _ranges(allowed, *rules)
-    if band is not None and n_rows > 8 * band:
-        even = np.pad(cost, ((0, 0), (0, n_rows % 2), (0, 0)), constant_values=math.inf)
-        # The better of two rows under constraints at least as loose: the coarse optimum is a
-        # lower bound, and it is feasible because halving any feasible surfaces is.
-        coarse = np.minimum(even[:, ::2], even[:, 1::2])
-        half = (-(-slope // 2), least // 2, -(-most // 2), circular)
-        near = 2 * _solve(coarse, *half, band)[:, None] + 0.5  # (N,1,W)
-        row = np.arange(n_rows)[:, None]
-        while True:  # a band may be too narrow for the finer constraints
-            inside = allowed & (np.abs(row - near) < band + 1)
-            try:
-                low, high = _ranges(inside, *rules)
-            except ValueError:
-                band *= 2
-                continue
-            cost = np.where(inside, cost, math.inf)
-            break
-    return _cut(cost, low, high, *rules)
 
 
 def _cut(
@@ -224,14 +181,6 @@ def _highest(
             )
         if (s == before).all():
             return s
-
-
-def _whole(value: int, name: str, lo: int) -> int:
-    try:
-        value = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be an integer, got {value!r}") from None
-    return checks.between(value, name, lo, None)
 
 
 def _gaps(min_gap: Gaps, max_gap: Gaps | None, size: dict) -> tuple[np.ndarray, np.ndarray]:

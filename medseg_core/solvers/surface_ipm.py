@@ -21,6 +21,9 @@ from torch import Tensor
 from medseg_core.solvers.tridiagonal import FREE, solve_chain
 
 INF = float("inf")
+BETA1 = 0.5  # factor of backtracking
+BETA2 = 0.055  # share of the decrease of ‖r_t‖ that a step must reach
+BETA3 = 10.0  # growth of t over what the present duality gap stands for
 
 
 @dataclass
@@ -92,9 +95,6 @@ def solve_columns(
     *,
     tol: float,
     max_iter: int,
-    beta1: float,
-    beta2: float,
-    beta3: float,
     stop: Literal["gap", "residual"] = "gap",
     first_dual: Tensor | float = 1.0,
     trace: list[Point] | None = None,
@@ -110,9 +110,6 @@ def solve_columns(
         tol: a column stops when Σ λg < tol and |Q⁻¹ r_d|∞ < tol (``stop="gap"``), or when
             ‖r_t‖₂ < tol (``stop="residual"``).
         max_iter: most iterations of any column.
-        beta1: factor of backtracking, in (0,1).
-        beta2: share of the decrease of ‖r_t‖ that a step must reach, in (0,1).
-        beta3: growth of t over what the present gap stands for, > 1.
         stop: "residual" backtracks until the surfaces are inside, as printed; "gap" goes 0.99 of
             the way to the wall.
         first_dual: λ at the start, a number or ``(C,)``.
@@ -128,7 +125,7 @@ def solve_columns(
         d, g, lam, nu = work.state.split(sizes)
         product = _without(work.missing, lam * g)
         gap = product.sum(0)
-        inverse_t = gap / (beta3 * work.count)
+        inverse_t = gap / (BETA3 * work.count)
         slackness = _without(work.missing, product - inverse_t)  # r_c = λg − 1/t
         stationarity = work.weight * d  # r_d = Q(s − μ) + Aᵀν
         stationarity[:-1] += nu
@@ -160,7 +157,7 @@ def solve_columns(
                 x.index_select(-1, going) for x in (inverse_t, stationarity, slackness)
             )
         step = _newton(work, sizes, stationarity, inverse_t)
-        alpha, residual = _length(work, step, sizes, stationarity, slackness, beta1, beta2, stop)
+        alpha, residual = _length(work, step, sizes, stationarity, slackness, stop)
         work.state.addcmul_(step, alpha)
     raise AssertionError("the last iteration returns")
 
@@ -258,8 +255,6 @@ def _length(
     sizes: list[int],
     stationarity: Tensor,
     slackness: Tensor,
-    beta1: float,
-    beta2: float,
     stop: str,
 ) -> tuple[Tensor, Tensor]:
     """Length α of each column's step and ‖r_t‖ after it: λ > 0, then g > 0, then ‖r_t‖ falls.
@@ -280,18 +275,18 @@ def _length(
         alpha = (0.99 / shrink[m:].amax(0).clamp_(min=0.5)).clamp_(max=1)
         wall = shrink[:m].amax(0)
         while bool((outside := alpha * wall >= 1).any()):
-            alpha = torch.where(outside, beta1 * alpha, alpha)
+            alpha = torch.where(outside, BETA1 * alpha, alpha)
     second = _without(work.missing, d_lam * d_g)
     now = _dot(stationarity, stationarity) + _dot(slackness, slackness)
     cross, bend = _dot(slackness, second), _dot(second, second)
     while True:
         rest, square = 1 - alpha, alpha * alpha
         squared = rest * rest * now + square * (2 * rest * cross + square * bend)
-        high = squared > (1 - beta2 * alpha).square_() * now
+        high = squared > (1 - BETA2 * alpha).square_() * now
         high &= alpha > 1e-12  # rounding alone keeps ‖r_t‖ up there
         if not bool(high.any()):
             return alpha, squared.clamp_(min=0).sqrt_()
-        alpha = torch.where(high, beta1 * alpha, alpha)
+        alpha = torch.where(high, BETA1 * alpha, alpha)
 
 
 def _net(dual: Tensor, links: int) -> Tensor:

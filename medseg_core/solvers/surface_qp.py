@@ -8,7 +8,6 @@ for N surfaces in each of the W columns of B images (Xie et al. 2020, equation 5
 
 from __future__ import annotations
 
-import operator
 import warnings
 from dataclasses import dataclass
 from typing import Literal
@@ -71,9 +70,6 @@ def ordered_surfaces(
     method: Literal["auto", "pav", "ipm"] = "auto",
     tol: float = 1e-8,
     max_iter: int = 100,
-    beta1: float = 0.5,
-    beta2: float = 0.055,
-    beta3: float = 10.0,
     polish: bool = True,
 ) -> tuple[Tensor, SurfaceInfo]:
     """Surfaces nearest to μ, in the metric of 1/σ², that keep their order and gaps.
@@ -107,9 +103,6 @@ def ordered_surfaces(
         tol: a column's interior point stops when its duality gap, in px² of its least certain
             surface, and its stationarity, in px, are both below it; at least 1e-11.
         max_iter: most iterations of the interior point.
-        beta1: its backtracking factor, in (0,1).
-        beta2: least relative decrease of its residual, in (0,1).
-        beta3: growth of its t, > 1.
         polish: False leaves the interior point's answer as it is: strictly inside the limits, a
             smooth approximation up to `tol`, with the gradient of that.
 
@@ -124,11 +117,11 @@ def ordered_surfaces(
         TypeError: if `mu` or `sigma2` is no floating-point tensor.
     """
     checks.choice(method, "method", ("auto", "pav", "ipm"))
-    max_iter = _check_parameters(tol, max_iter, beta1, beta2, beta3, least=1e-11)
+    max_iter = _check_parameters(tol, max_iter, least=1e-11)
     low, high = _check(mu, sigma2, min_gap, max_gap)
     if method == "pav" and high is not None:
         raise ValueError("method='pav' takes no max_gap: use method='auto' or 'ipm'")
-    options = {"tol": tol, "max_iter": max_iter, "beta1": beta1, "beta2": beta2, "beta3": beta3}
+    options = {"tol": tol, "max_iter": max_iter}
     solved: list[tuple[Columns, Answer]] = []
 
     def run(columns: Columns) -> Answer:
@@ -155,9 +148,6 @@ def interior_point(
     max_gap: Gap = None,
     tol: float | None = None,
     max_iter: int = 100,
-    beta1: float = 0.5,
-    beta2: float = 0.055,
-    beta3: float = 10.0,
     stop: Literal["gap", "residual"] = "gap",
     trace: bool = False,
 ) -> tuple[Tensor, SurfaceInfo]:
@@ -177,13 +167,11 @@ def interior_point(
     """
     checks.choice(stop, "stop", ("gap", "residual"))
     tol = {"gap": 1e-8, "residual": 1e-2}[stop] if tol is None else tol
-    max_iter = _check_parameters(tol, max_iter, beta1, beta2, beta3, least=0)
+    max_iter = _check_parameters(tol, max_iter, least=0)
     low, high = _check(mu, sigma2, min_gap, max_gap)
     columns = Columns.of(mu, sigma2, low, high)
     points: list[Point] | None = [] if trace else None
-    point = columns.interior_point(
-        stop=stop, tol=tol, max_iter=max_iter, beta1=beta1, beta2=beta2, beta3=beta3, trace=points
-    )
+    point = columns.interior_point(stop=stop, tol=tol, max_iter=max_iter, trace=points)
     info = _info(columns, Answer.of_point(columns, point), "ipm", mu.shape)
     info.residual = to_maps(point.residual, mu.shape)
     info.duality_gap = to_maps(point.gap, mu.shape)
@@ -222,34 +210,17 @@ def _info(columns: Columns, answer: Answer, method: str, shape: torch.Size) -> S
     )
 
 
-def _check_parameters(
-    tol: float, max_iter: int, beta1: float, beta2: float, beta3: float, least: float
-) -> int:
-    for value, name, low, high in (
-        (tol, "tol", 0, INF),
-        (beta1, "beta1", 0, 1),
-        (beta2, "beta2", 0, 1),
-        (beta3, "beta3", 1, INF),
-    ):
-        checks.between(value, name, low, high)
-        if not low < value < high:
-            raise ValueError(f"{name} must lie strictly between {low:g} and {high:g}, got {value}")
+def _check_parameters(tol: float, max_iter: int, least: float) -> int:
+    checks.positive(tol, "tol")
     checks.between(tol, "tol", least, None)
-    try:
-        max_iter = operator.index(max_iter)
-    except TypeError:
-        raise TypeError(f"max_iter must be an integer, got {max_iter!r}") from None
-    return checks.between(max_iter, "max_iter", 1, None)
+    return checks.integer(max_iter, "max_iter", 1)
 
 
 def _check(
     mu: Tensor, sigma2: Tensor, min_gap: Gap, max_gap: Gap
 ) -> tuple[Tensor | None, Tensor | None]:
     for x, name in ((mu, "mu"), (sigma2, "sigma2")):
-        if not isinstance(x, Tensor) or not x.is_floating_point():
-            raise TypeError(
-                f"{name} must be a floating-point tensor, got {getattr(x, 'dtype', type(x))}"
-            )
+        checks.floating(x, name)
     size = checks.shape(mu, "mu", "B N W")
     if 0 in mu.shape:
         raise ValueError(f"mu must hold at least one column and surface, got {tuple(mu.shape)}")

@@ -113,3 +113,25 @@ def test_spacing(bad):
     assert checks.spacing([1, 2], 2) == (1.0, 2.0)
     with pytest.raises(ValueError, match="spacing must be 2 positive numbers"):
         checks.spacing(bad, 2)
+
+
+def test_integer():
+    assert checks.integer(np.int64(3), "n", 1, 3) == 3
+    for bad in (2.0, "3", None, True, torch.tensor(1.5)):
+        with pytest.raises(TypeError, match="n must be an integer, got"):
+            checks.integer(bad, "n")
+    with pytest.raises(ValueError, match="n must be at least 1, got 0"):
+        checks.integer(0, "n", 1)
+    with pytest.raises(ValueError, match=r"n must be in \[0, 4\], got 5"):
+        checks.integer(5, "n", 0, 4)
+
+
+def test_floating_and_mask():
+    x, m = torch.zeros(2), torch.zeros(2, dtype=torch.bool)
+    assert checks.floating(x, "x") is x and checks.mask(m, "m") is m
+    for bad, name in ((m, "torch.bool"), (x.long(), "torch.int64"), ([1.0], "list")):
+        with pytest.raises(TypeError, match=f"x must be a floating-point tensor, got {name}"):
+            checks.floating(bad, "x")
+    for bad, name in ((x, "torch.float32"), (m.byte(), "torch.uint8"), (np.zeros(2, bool), "bool")):
+        with pytest.raises(TypeError, match=f"m must be a bool tensor, got {name}"):
+            checks.mask(bad, "m")

@@ -5,8 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medseg_core.solvers.star_dp import (
-    circular_dp,
+from medseg_core.solvers.star_dp import circular_dp
+from medseg_core.solvers.star_pattern import (
     contour_points,
     contour_to_mask,
     indices_to_radii,
@@ -57,25 +57,6 @@ def test_warp_reads_pixels_and_clamps_at_the_border():
     image = torch.arange(12.0).view(1, 1, 3, 4)
     points = torch.tensor([[[[0, 0], [1.4, 2.6], [0.5, 0], [-5, -5], [9, 9], [2.49, 3.49]]]])
     assert warp(image, points).tolist() == [[[0.0, 7.0, 4.0, 0.0, 11.0, 11.0]]]
-
-
-def test_bilinear_warp_is_exact_on_a_plane_and_agrees_with_grid_sample():
-    r, c = torch.meshgrid(torch.arange(7.0), torch.arange(9.0), indexing="ij")
-    inside = torch.rand(1, 4, 5, 2, generator=torch.Generator().manual_seed(0))
-    inside = inside * torch.tensor([6.0, 8.0])
-    plane = (2 * r - 3 * c)[None, None]
-    torch.testing.assert_close(
-        warp(plane, inside, "bilinear"), 2 * inside[..., 0] - 3 * inside[..., 1]
-    )
-    image = torch.randn(1, 1, 7, 9, generator=torch.Generator().manual_seed(1))
-    points = inside * 1.5 - 2  # some outside
-    grid = points.flip(-1) / torch.tensor([8.0, 6.0]) * 2 - 1
-    oracle = torch.nn.functional.grid_sample(
-        image, grid, padding_mode="border", align_corners=True
-    )[:, 0]
-    torch.testing.assert_close(warp(image, points, "bilinear"), oracle)
-    whole = torch.tensor([[[[2.0, 3.0], [6.0, 8.0], [0.0, 0.0]]]])
-    torch.testing.assert_close(warp(image, whole, "bilinear"), warp(image, whole))
 
 
 def test_gradient_reaches_the_sampled_pixels_only():
@@ -155,12 +136,12 @@ def test_smoothing_by_hand(n_lines, width, seed):
     torch.testing.assert_close(smooth_indices(v, width), expected)
 
 
-def test_contour_turns_with_the_pattern():
-    centre, angle0 = torch.tensor([[20.0, 20.0]]), torch.tensor([0.4])
-    points = star_pattern(centre, 7, 10, 10.0, angle0)
+def test_contour_lies_half_way_between_the_samples():
+    centre = torch.tensor([[20.0, 20.0]])
+    points = star_pattern(centre, 7, 10, 10.0)
     v = torch.tensor([[3, 4, 5, 6, 7, 8, 9]])
     between = (points[0, torch.arange(7), v[0]] + points[0, torch.arange(7), v[0] - 1]) / 2
-    torch.testing.assert_close(contour_points(centre, v, 1.0, angle0)[0], between)
+    torch.testing.assert_close(contour_points(centre, v, 1.0)[0], between)
 
 
 def test_mask_of_a_square_contour():
@@ -187,11 +168,13 @@ def test_bad_input_is_refused_by_name():
     with pytest.raises(ValueError, match="angle0 must have the shape"):
         star_pattern(centre, 4, 2, 2.0, torch.zeros(3))
     points = star_pattern(centre, 4, 2, 2.0)
-    with pytest.raises(ValueError, match="mode must be one of 'nearest', 'bilinear'; got 'linear'"):
-        warp(image, points, "linear")
     with pytest.raises(ValueError, match="image must have the shape"):
         warp(image[0], points)
     with pytest.raises(ValueError, match="points must have the shape"):
         warp(image, points[0])
     with pytest.raises(ValueError, match="width must be odd"):
         smooth_indices(torch.ones(1, 8), 4)
+    with pytest.raises(ValueError, match="corners of points must be at least 3, got 2"):
+        contour_to_mask(torch.zeros(1, 2, 2), (5, 5))
+    with pytest.raises(ValueError, match=r"points must be finite, got nan at index \[0, 1, 0\]"):
+        contour_to_mask(torch.tensor([[[0.0, 0], [float("nan"), 1], [1, 1]]]), (5, 5))

@@ -10,16 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medseg_core.solvers.star_dp import circular_dp
-from medseg_core.solvers.surface_graph import (
-    gradient_cost,
-    graph_search,
-    refine_subpixel,
-    surface_energy,
-)
+from medseg_core.solvers.surface_cost import gradient_cost, refine_subpixel
+from medseg_core.solvers.surface_graph import graph_search
 
 
 def random_cost(*shape, seed=0, dtype=torch.float64):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def surface_energy(cost, s):
+    """Σ cᵢ(sᵢ(x), x) of surfaces (N,W)."""
+    n, w = s.shape
+    return torch.as_tensor(cost)[torch.arange(n)[:, None], s, torch.arange(w)].sum()
 
 
 def feasible(s, slope, least, most, circular):
@@ -211,10 +213,6 @@ def test_batch_numpy_and_dtypes():
         assert torch.equal(graph_search(one.numpy(), min_gap=1), s)
     assert torch.equal(graph_search(cost.float().requires_grad_(), min_gap=1), together)
     assert graph_search(cost.bfloat16(), min_gap=1).shape == (3, 2, 8)
-    torch.testing.assert_close(
-        surface_energy(cost, together),
-        torch.stack([surface_energy(c, s) for c, s in zip(cost, together, strict=True)]),
-    )
 
 
 def image_with(surfaces, levels, height, noise=0.0, seed=0):
@@ -270,42 +268,6 @@ def test_parabola_is_exact_for_a_quadratic_cost_and_keeps_the_order():
     assert float(refine_subpixel(walled, torch.tensor([[3, 5, 0, 11]]))[0, 0]) == 3
 
 
-@pytest.mark.parametrize("n_rows", [61, 96])
-def test_band_is_feasible_and_near_the_optimum_on_an_image(n_rows):
-    x = torch.arange(40).double()
-    surfaces = torch.stack([n_rows * 0.3 + 4 * (x / 6).sin(), n_rows * 0.6 + 3 * (x / 7).cos()])
-    cost = gradient_cost(image_with(surfaces, [0.1, 0.6, 0.2], n_rows, noise=0.1), [1, -1])
-    rules = {"min_gap": 5, "max_gap": 40, "max_slope": 1}
-    exact, quick = graph_search(cost, **rules), graph_search(cost, **rules, band=3)
-    assert feasible(quick[None].numpy(), 1, 5, 40, False).all()
-    assert float(surface_energy(cost, quick)) >= float(surface_energy(cost, exact)) - 1e-9
-    torch.testing.assert_close(
-        surface_energy(cost, quick), surface_energy(cost, exact), rtol=0.01, atol=0
-    )
-
-
-@settings(max_examples=25, deadline=None)
-@given(st.integers(0, 10**6), st.integers(0, 3), st.integers(0, 5), st.integers(1, 2))
-def test_band_always_finds_feasible_surfaces(seed, slope, least, band):
-    """A band may be too narrow for odd gaps and slopes; it is widened until it is not."""
-    rng = np.random.default_rng(seed)
-    cost = rng.standard_normal((3, 33, 9))
-    cost[rng.random(cost.shape) < 0.05] = math.inf
-    rules = {"max_slope": slope, "min_gap": least, "max_gap": least + rng.integers(0, 2)}
-    try:
-        exact = graph_search(cost, **rules)
-    except ValueError:
-        with pytest.raises(ValueError, match="cost has no 3 surfaces"):
-            graph_search(cost, **rules, band=band)
-        return
-    quick = graph_search(cost, **rules, band=band)
-    assert feasible(quick[None].numpy(), slope, least, rules["max_gap"], False).all()
-    energy = float(surface_energy(cost, quick))
-    assert float(surface_energy(cost, exact)) - 1e-9 <= energy < math.inf
-    whole = graph_search(cost, **rules, band=32)  # everything is in the band
-    assert torch.equal(whole, exact)
-
-
 def test_infeasible_constraints_are_refused_before_the_cut(monkeypatch):
     from medseg_core.solvers import surface_graph
 
@@ -343,8 +305,6 @@ def test_bad_input_is_refused_by_name():
         graph_search(cost, max_slope=1.5)
     with pytest.raises(ValueError, match="max_slope must be at least 0"):
         graph_search(cost, max_slope=-1)
-    with pytest.raises(ValueError, match="band must be at least 1"):
-        graph_search(cost, band=0)
     with pytest.raises(ValueError, match="min_gap must be at least 0"):
         graph_search(cost, min_gap=-1)
     with pytest.raises(ValueError, match="min_gap must be finite, got nan"):
@@ -352,11 +312,11 @@ def test_bad_input_is_refused_by_name():
     with pytest.raises(ValueError, match=r"max_gap must be a number, \(1,\) or \(1, 4\)"):
         graph_search(cost, max_gap=[3, 4])
     with pytest.raises(ValueError, match=r"surfaces must be in \[0, 5\], got 6"):
-        surface_energy(cost, torch.full((2, 4), 6))
+        refine_subpixel(cost, torch.full((2, 4), 6))
     with pytest.raises(ValueError, match="surfaces must have the shape of cost without its rows"):
         refine_subpixel(cost, torch.zeros(2, 5, dtype=torch.int64))
     with pytest.raises(TypeError, match="whole rows"):
-        surface_energy(cost, torch.zeros(2, 4))
+        refine_subpixel(cost, torch.zeros(2, 4))
     with pytest.raises(ValueError, match="polarity must be one of"):
         gradient_cost(torch.zeros(5, 5), [1, 0])
     with pytest.raises(ValueError, match="image must be"):

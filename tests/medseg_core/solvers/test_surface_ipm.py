@@ -67,7 +67,7 @@ def test_every_iterate_of_the_printed_algorithm(n, two_sided):
     trace = []
     end = solve_columns(
         double(mu), double(1 / sigma2), double(low), None if high is None else double(high),
-        tol=0.01, max_iter=30, stop="residual", trace=trace, **PAPER,
+        tol=0.01, max_iter=30, stop="residual", trace=trace,
     )  # fmt: skip
     for c in range(12):
         side = None if high is None else high[:, c]
@@ -117,7 +117,7 @@ def test_finished_columns_are_frozen_and_alone_give_the_same():
     mu = 3 * torch.randn(9, 40, generator=gen, dtype=torch.float64)
     weight, low = torch.ones_like(mu), torch.zeros(8, 40, dtype=torch.float64)
     trace = []
-    options = {"tol": 1e-8, "max_iter": 100, **PAPER}
+    options = {"tol": 1e-8, "max_iter": 100}
     end = solve_columns(mu, weight, low, None, trace=trace, **options)
     assert end.converged.all() and end.iterations.unique().numel() > 2
     assert len(trace) == end.iterations.max() + 1
@@ -135,9 +135,7 @@ def test_an_iterate_never_leaves_the_limits_and_the_cap_is_kept():
     mu = 8 * torch.randn(5, 30, generator=gen, dtype=torch.float64)
     low = torch.full((4, 30), 0.5, dtype=torch.float64)
     trace = []
-    end = solve_columns(
-        mu, torch.ones_like(mu), low, low + 3, tol=1e-8, max_iter=4, trace=trace, **PAPER
-    )
+    end = solve_columns(mu, torch.ones_like(mu), low, low + 3, tol=1e-8, max_iter=4, trace=trace)
     assert not end.converged.any() and (end.iterations == 4).all() and len(trace) == 5
     for point in trace:
         gaps = point.s.diff(dim=0)
@@ -149,9 +147,7 @@ def test_an_iterate_never_leaves_the_limits_and_the_cap_is_kept():
 def test_rigid_pairs_and_missing_limits(stop):
     mu = double([[0.0], [5.0], [4.0], [30.0]])
     low, high = double([[2.0], [0.0], [0.0]]), double([[2.0], [np.inf], [10.0]])
-    end = solve_columns(
-        mu, torch.ones_like(mu), low, high, tol=1e-9, max_iter=100, stop=stop, **PAPER
-    )
+    end = solve_columns(mu, torch.ones_like(mu), low, high, tol=1e-9, max_iter=100, stop=stop)
     # 1 and 2 are one body at (0 + 5 − 2)/2; 3 and 4 are 10 apart: (4 + 30 − 10)/2
     assert end.converged.all()
     assert end.s[:, 0].tolist() == pytest.approx([1.5, 3.5, 12, 22], abs=1e-6)
