@@ -48,110 +48,67 @@ eps: float = 0.2  # ε, geodesic distance (in grey) up to which a scribble puts 
 lam: float = None  # λ of every graph cut; None: each method's own, tuned on training organs
 sigma: float = None  # σ of every graph cut; None: likewise
 
-# %%
+# %% tags=["hide-input"]
 import copy
 import dataclasses
 import itertools
+from functools import partial
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from IPython.display import display
 from matplotlib.colors import ListedColormap
-from monai.losses import DiceLoss
 from torch.nn import functional as F
 
-from medseg_book.page import claims, plotting, scales, sources, widgets
-from medseg_book.page.compare import run_arms
-from medseg_book.page.pad import scribbles
-from medseg_core import checks, rng
-from medseg_core.datasets import MSD
+from medseg_book.page import claims, compare, plotting, scales, sources, widgets
+from medseg_book.page.pad.scribble_pad import ScribblePad
+from medseg_core import rng
 from medseg_core.metrics.overlap import dice
 from medseg_core.models.isensee import IsenseeUNet
-from medseg_core.papers.bifseg_interactive.interactive import (
-    crf_graphcut,
-    crf_unary,
-    uncertainty_weights,
-)
-from medseg_core.papers.bifseg_interactive.refine import bifseg_refine
-from medseg_core.papers.bifseg_interactive.seed_models import boykov_jolly, grabcut, histogram_prob
-from medseg_core.phantoms.abdomen.organ_in_context import (  # fmt: skip
+from medseg_core.papers.bifseg_interactive import experiment, methods, sessions
+from medseg_core.papers.bifseg_interactive.crf import Cut, crf_graphcut, crf_unary
+from medseg_core.papers.bifseg_interactive.experiment import SEEN, UNSEEN
+from medseg_core.papers.bifseg_interactive.knobs import Knobs, search
+from medseg_core.papers.bifseg_interactive.refine import FineTuning, bifseg_refine
+from medseg_core.papers.bifseg_interactive.seed_models import boykov_jolly, histogram_prob
+from medseg_core.papers.bifseg_interactive.sessions import overlap, scribble_map, two_strokes
+from medseg_core.papers.bifseg_interactive.weight_map import Doubt, uncertainty_weights
+from medseg_core.phantoms import (
     organ_in_context,
     organ_in_context_params,
     render_organ_in_context,
+    scribble_robot,
 )
-from medseg_core.phantoms.annotators import add_scribble, scribble_robot
 from medseg_core.solvers.graphcut import binary_mrf_map, offsets
-from medseg_core.training.augment import Augment
-from medseg_core.training.fit import fit
-from medseg_core.training.samplers import batches
 
 plotting.style()
 
+# %% tags=["hide-output"]
+sources.show(experiment.Settings)
 
-# %%
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """What the three scales change; any of it can be set through `overrides`."""
-
-    size: int = 28  # voxels per side of a crop
-    n_train: int = 60  # crops of the three training kinds
-    n_tune: int = 9  # further ones, on which everything is tuned
-    n_seen: int = 12  # test crops of the training kinds
-    n_unseen: int = 12  # test crops of the other two kinds
-    width: int = 8  # channels of the first level
-    depth: int = 3  # levels
-    steps: int = 350  # updates of the generalised network
-    batch: int = 2
-    lr: float = 3e-3
-    validate_every: int = 50
-    connectivity: int = 6  # neighbours of a voxel in the graph
-    n_scribbles: int = 15
-    tune_at: tuple = (3, 5, 10, 15)  # numbers of scribbles after which the network is fine-tuned
-    early: int = 3  # scribbles: of the weight map's claim
-    many: int = 10  # scribbles: of the other claims
-    rounds: int = 2  # of fine-tuning, each a label step and a network step
-    tune_steps: int = 10  # gradient steps in a round
-    finetune: tuple = ("last", "all")  # weights that are fine-tuned: last block, all; tuned
-    lams: tuple = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3, 1e4, 1e5)  # λ
-    sigmas: tuple = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # σ that are tried
-    tune_rates: tuple = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)  # learning rates of fine-tuning
-    mixture_turns: int = 3  # of GrabCut: fits and cuts
-    n_transfer: tuple = (4, 6)  # crops of one unseen kind: training, validation
-    transfer_steps: int = 80
-    transfer_rates: tuple = (3e-4, 1e-2)  # from generalised weights, from scratch
-    transfer_every: int = 10
-    n_seeds: int = 3  # of the network, and of the transfer experiment
-    n_sessions: int = 3  # seeds of the sessions with a user, on a GPU; on a CPU it is one
-    expected: str = "about seven minutes on two CPU cores"
-
-
-# %%
-SETTINGS = {
-    "smoke": Settings(
-        size=24, n_train=6, n_tune=3, n_seen=1, n_unseen=2, width=4, depth=2, steps=15,
-        validate_every=5, n_scribbles=2, tune_at=(1, 2), early=1, many=1, rounds=1, tune_steps=3,
-        lams=(0.1, 1.0), sigmas=(0.1,), tune_rates=(3e-3,), finetune=("last",), mixture_turns=1,
-        n_transfer=(1, 1), transfer_steps=4, transfer_every=2, n_seeds=1, n_sessions=1, expected="half a minute",
-    ),
-    "lesson": Settings(),
-    "paper": Settings(
-        size=96, n_train=300, n_tune=15, n_seen=30, n_unseen=30, width=16, depth=5, steps=20_000,
-        lr=5e-4, validate_every=1000, connectivity=26, tune_at=(3, 5, 10, 15), rounds=4,
-        tune_steps=20, transfer_steps=1000, transfer_rates=(5e-4, 5e-4), transfer_every=100,
-        mixture_turns=5, expected="hours on one GPU",
-    ),
-}  # fmt: skip
+# %% tags=["hide-input"]
+organs = experiment.TASKS if task == "all" else (task,)
+open_organs = [partial(experiment.organ_reader, task=organ) for organ in organs]
 run = scales.begin(
-    "bifseg-interactive", SETTINGS, scale=scale, seed=seed, device=device, overrides=overrides,
-    data_dir=data_dir, extended=extended,
-)  # fmt: skip
+    "bifseg-interactive",
+    experiment.SETTINGS,
+    scale=scale,
+    seed=seed,
+    device=device,
+    overrides=overrides,
+    data_dir=data_dir,
+    dataset=dataset,
+    sources={"phantom": None, "msd": open_organs[0]},
+    extended=extended,
+)
+readers = [] if run.reader is None else [run.reader]
+readers += [scales.open_reader(make, data_dir, "data_dir") for make in open_organs[1:] if readers]
 s, first = run.s, run.seeds[0]
-on_cpu = run.device.type == "cpu"
+doubt = Doubt(t0, t1, eps, omega)
 # Sessions with a user: one network on a CPU (the claims then count volumes), else several.
-session_seeds = run.seeds[:1] if on_cpu and not run.extended else run.seeds[: s.n_sessions]
-# Small networks and graph cuts leave a core idle: the runs of a comparison then share them.
-workers = min(torch.get_num_threads(), 4) if on_cpu and not run.smoke else 1
+one_network = run.device.type == "cpu" and not run.extended
+session_seeds = run.seeds[:1] if one_network else run.seeds[: s.n_sessions]
 
 # %% [markdown]
 # ## The problem
@@ -170,56 +127,18 @@ workers = min(torch.get_num_threads(), 4) if on_cpu and not run.smoke else 1
 # those in the family of their shape *and* in polarity: they are darker than what surrounds them, the
 # training organs brighter. `dataset="msd"` puts real organs in their place.
 
-# %%
-NAMES = ("atrium", "walnut", "tube", "lobe", "bean")  # of the phantom's kinds
-SEEN, UNSEEN = (0, 1, 2), (3, 4)
-TASKS = ("Task02_Heart", "Task05_Prostate", "Task04_Hippocampus", "Task03_Liver", "Task09_Spleen")
+# %% tags=["hide-output"]
+sources.show(experiment.load_phantom, experiment.load_organs, experiment.load_patients)
 
-
-def load_phantom():
-    """Disjoint samples of one seed: training, tuning, seen and unseen tests, and the next six."""
-
-    def crops(n, start, kind):
-        return organ_in_context(n, s.size, run.seed, start=start, kind=kind)
-
-    return {"train": crops(s.n_train, 0, SEEN), "tune": crops(s.n_tune, 5000, SEEN),
-            "seen": crops(s.n_seen, 10_000, SEEN), "unseen": crops(s.n_unseen, 12_000, UNSEEN),
-            "next": crops(s.n_transfer[1], 20_000, UNSEEN[0])}  # fmt: skip
-
-
-def load_tasks():
-    """The slides' five organs from the Decathlon, in their parts; crops of whole data sets."""
-    parts = {name: [] for name in ("train", "tune", "seen", "unseen", "next")}
-    for kind, name in enumerate(TASKS):
-        options = {"channel": "T2"} if name == "Task05_Prostate" else {}
-        reader = MSD(run.data_dir, task=name, binary=True, **options)
-        reader.check().require()
-        wanted = {"train": s.n_train, "tune": s.n_tune, "seen": s.n_seen} if kind in SEEN else {
-            "unseen": s.n_unseen}  # fmt: skip
-        wanted = {k: -(-n // len(SEEN if kind in SEEN else UNSEEN)) for k, n in wanted.items()}
-        if kind == UNSEEN[0]:
-            wanted["next"] = s.n_transfer[1]
-        share = min(1.0, len(reader) / sum(wanted.values()))  # a small task gives what it has
-        counts = [max(1, int(share * n)) for n in wanted.values()]
-        for part, chosen in zip(wanted, reader.split(counts, run.seed), strict=True):
-            d = reader.crops(chosen, size=s.size, seed=run.seed)
-            d["kind"] = torch.full((len(chosen),), kind)
-            parts[part].append({k: d[k] for k in ("image", "mask", "kind")})
-    return {part: {k: torch.cat([d[k] for d in found]) for k in ("image", "mask", "kind")}
-            for part, found in parts.items()}  # fmt: skip
-
-
-# %%
-checks.choice(dataset, "dataset", ("phantom", "msd"))
-if (dataset == "phantom") != (run.data_dir is None):
-    raise ValueError(
-        f"dataset={dataset!r} and data_dir={data_dir!r} do not fit: the phantom takes no folder, "
-        "a real data set needs one"
-    )
-all_tasks = dataset == "msd" and task == "all"
-data = load_tasks() if all_tasks else load_phantom()
-names = ("left atrium", "prostate", "hippocampus", "liver", "spleen") if all_tasks else NAMES
-spacing = None  # crops are resampled to cubes: distances count in voxels
+# %% tags=["hide-input"]
+all_organs, patients = len(readers) > 1, None
+if all_organs:
+    data = experiment.load_organs(s, run.seed, readers)
+else:
+    data = experiment.load_phantom(s, run.seed)
+if len(readers) == 1:
+    patients, other_patients = experiment.load_patients(s, run.seed, run.reader, n_test)
+names = experiment.ORGANS if all_organs else experiment.NAMES
 for part, d in data.items():
     kinds = ", ".join(f"{int((d['kind'] == k).sum())} {names[k]}" for k in d["kind"].unique())
     print(f"{part:<7} {len(d['image']):3d} crops of {s.size}³: {kinds}")
@@ -229,9 +148,13 @@ for part, d in data.items():
 # One of each kind, the slice in which the organ is largest:
 
 
-# %%
-INK = {"truth": plotting.PALETTE["sky"], "result": plotting.PALETTE["vermilion"],
-       1: plotting.PALETTE["green"], 0: plotting.PALETTE["yellow"]}  # fmt: skip
+# %% tags=["hide-input"]
+INK = {
+    "truth": plotting.PALETTE["sky"],
+    "result": plotting.PALETTE["vermilion"],
+    1: plotting.PALETTE["green"],
+    0: plotting.PALETTE["yellow"],
+}
 
 
 def draw(axis, picture, outlines=None, strokes=None, title=""):
@@ -274,28 +197,21 @@ plotting.show(figure)
 # of the grid can do better.
 
 
+# %% tags=["hide-output"]
+sources.show(boykov_jolly, histogram_prob, two_strokes, overlap)
+
 # %%
-def overlap(labels, truth):
-    """Dice of label maps (M,D,H,W) with one truth (D,H,W)."""
-    found = (labels > 0)[:, None]
-    return dice(found, truth.expand_as(found), empty="one")[:, 0]
-
-
-def two_strokes(truth, gen):
-    """What the robot of this chapter draws first on an object, and on its surroundings."""
-    strokes = torch.full(truth.shape, 255)
-    for nothing in (torch.zeros_like(truth), torch.ones_like(truth)):
-        strokes = add_scribble(strokes, *scribble_robot(nothing, truth, gen))
-    return strokes[None]
-
-
 image, truth = data["unseen"]["image"][:1], data["unseen"]["mask"][0, 0]
 strokes = two_strokes(truth, rng.generator(run.seed, stream="first try"))
-tried = {(a, b): boykov_jolly(image, strokes, lam=a, sigma=b, connectivity=s.connectivity)
-         for a, b in itertools.product(s.lams[1:10:2], s.sigmas[1:-1:2] or s.sigmas)}  # fmt: skip
+tried = {
+    (a, b): boykov_jolly(image, strokes, Cut(a, b, s.connectivity))
+    for a, b in itertools.product(s.lams[1:10:2], s.sigmas[1:-1:2] or s.sigmas)
+}
 best = max(tried, key=lambda k: float(overlap(tried[k], truth)))
-print(f"best of {len(tried)} settings: λ = {best[0]:g}, σ = {best[1]:g}, "
-      f"Dice {float(overlap(tried[best], truth)):.3f}")  # fmt: skip
+print(
+    f"best of {len(tried)} settings: λ = {best[0]:g}, σ = {best[1]:g}, "
+    f"Dice {float(overlap(tried[best], truth)):.3f}"
+)
 
 # %% mystnb={"image": {"alt": "A slice with two scribbles; the probability of object that the histograms give, which is as high in the neighbours as in the organ; and the cut, which takes neighbours for object."}}
 z = int((strokes[0] == 1).sum((1, 2)).argmax())  # the slice of the object's stroke
@@ -371,9 +287,12 @@ def energy(y, lam=1.0, sigma=0.3):
 every = (torch.tensor(bits).view(3, 4) for bits in itertools.product((0, 1), repeat=12))
 allowed = [y for y in every if y[0, 0] == 1 and y[2, 3] == 0]
 by_trial = min(allowed, key=energy)
-by_cut = crf_graphcut(tiny_p, tiny, lam=1.0, sigma=0.3, scribbles=tiny_scribbles)[0]
-print(f"best of {len(allowed)} labellings: E = {energy(by_trial):.4f}; minimum cut: E = {energy(by_cut):.4f}; "
-      f"{'the same labels' if torch.equal(by_trial, by_cut) else 'DIFFERENT labels'}")  # fmt: skip
+by_cut = crf_graphcut(tiny_p, tiny, Cut(lam=1.0, sigma=0.3), tiny_scribbles)[0]
+assert torch.equal(by_trial, by_cut)
+print(
+    f"best of {len(allowed)} labellings: E = {energy(by_trial):.4f}; "
+    f"minimum cut: E = {energy(by_cut):.4f}; the same labels"
+)
 
 # %% [markdown]
 # ### Which label can be trusted
@@ -443,9 +362,11 @@ toy_scribbles = torch.full((40, 56), 255)
 toy_scribbles[14:27, 41], toy_scribbles[12:28, 16] = 0, 1
 toy_w, toy_up, toy_us = weights_from_scratch(toy_p[0, 0], toy, toy_scribbles)
 real_w = uncertainty_weights(toy_p, toy[None, None], toy_scribbles[None])[0]
-print(f"uncertainty_weights and the version from scratch "
-      f"{'agree' if torch.equal(toy_w, real_w) else 'DISAGREE'}: "
-      f"{int((toy_w == 0).sum())} of {toy.numel()} pixels in doubt")  # fmt: skip
+assert torch.equal(toy_w, real_w)
+print(
+    "uncertainty_weights and the version from scratch agree: "
+    f"{int((toy_w == 0).sum())} of {toy.numel()} pixels in doubt"
+)
 
 # %% mystnb={"image": {"alt": "A toy image with an organ and a neighbour of the same grey; the probabilities; the pixels where the network is undecided, a rim around both; the pixels that the scribble contradicts, the whole neighbour; and the weight map in three colours."}}
 THREE = ListedColormap([plotting.PALETTE["purple"], "0.85", plotting.PALETTE["green"]])  # 0, 1, ω
@@ -484,13 +405,13 @@ plotting.show(figure)
 
 
 # %%
-def one_round(model, image, marks, lam, sigma, lr, steps, omega=5.0):
+def one_round(model, image, marks, cut, lr, steps):
     """Label step, network step, label step; from a copy of the model's weights."""
     model = copy.deepcopy(model).eval()  # the next image starts from the same weights again
     optimizer = torch.optim.Adam(model.parameters(), lr=lr)
     p = model(image).sigmoid().detach()
-    y = crf_graphcut(p, image, lam=lam, sigma=sigma, scribbles=marks)
-    w = uncertainty_weights(p, image, marks, omega=omega)
+    y = crf_graphcut(p, image, cut, marks)
+    w = uncertainty_weights(p, image, marks)
     for _ in range(steps):
         logits = model(image)[:, 0]
         losses = F.binary_cross_entropy_with_logits(logits, y.float(), reduction="none")
@@ -499,16 +420,20 @@ def one_round(model, image, marks, lam, sigma, lr, steps, omega=5.0):
         loss.backward()
         optimizer.step()
     p = model(image).sigmoid().detach()
-    return crf_graphcut(p, image, lam=lam, sigma=sigma, scribbles=marks), p
+    return crf_graphcut(p, image, cut, marks), p
 
 
 rng.seed_all(run.seed)
 small = IsenseeUNet(2, 1, 1, width=4, depth=2)
-knobs = {"lam": 1.0, "sigma": 0.1, "lr": 1e-2, "steps": 20}
-labels, p = one_round(small, toy[None, None], toy_scribbles[None], **knobs)
-real = bifseg_refine(small, toy[None, None], toy_scribbles[None], rounds=1, finetune="all", **knobs)
-print(f"bifseg_refine and the round from scratch: P differs by at most {(p - real.prob).abs().max():.0e}, "
-      f"labels by {int((labels != real.labels).sum())} pixels")  # fmt: skip
+given = (small, toy[None, None], toy_scribbles[None], Cut(lam=1.0, sigma=0.1))
+labels, p = one_round(*given, lr=1e-2, steps=20)
+one = FineTuning(rounds=1, steps=20, lr=1e-2, finetune="all")
+real = bifseg_refine(*given, one, Doubt())
+assert torch.equal(labels, real.labels) and torch.allclose(p, real.prob, atol=1e-3)
+print(
+    "bifseg_refine and the round from scratch give the same labels; "
+    f"P differs by at most {(p - real.prob).abs().max():.0e}"
+)
 
 # %% [markdown]
 # `bifseg_refine` adds what interaction asks for: it keeps the grid of the cut and the geodesic distances
@@ -529,15 +454,13 @@ sources.show(bifseg_refine, uncertainty_weights, crf_graphcut)
 # dropout is off.
 
 
-# %%
-def network():
-    return IsenseeUNet(3, 1, 1, width=s.width, depth=s.depth).to(run.device)
-
-
-example = network()
+# %% tags=["hide-input"]
+example = experiment.network(s, run.device)
 sizes = dict(example.named_parameters())
-print(f"{sum(p.numel() for p in sizes.values()):,} parameters, "
-      f"{sum(sizes[n].numel() for n in example.last_block):,} of them in the last block")  # fmt: skip
+print(
+    f"{sum(p.numel() for p in sizes.values()):,} parameters, "
+    f"{sum(sizes[n].numel() for n in example.last_block):,} of them in the last block"
+)
 
 # %% [markdown]
 # ### The loop around it
@@ -569,66 +492,32 @@ sources.show(scribble_robot)
 # (which moves the box's margin too), their gamma changes, and **three in ten are inverted**: an organ of
 # the other polarity would otherwise be beyond all hope.
 
-# %%
-augment = Augment(flip=True, rotate_deg=15, scale=(0.85, 1.15), gamma=(0.7, 1.5), invert=0.3)
-soft_dice = DiceLoss(sigmoid=True)
-
-
-@torch.no_grad()
-def predict(model, images):
-    """P(object) (N,1,D,H,W) on the CPU."""
-    model.eval()
-    return torch.cat([model(x.to(run.device)).sigmoid().cpu() for x in images.split(4)])
-
-
-def dice_of(prob, d):
-    """Dice (N,) of probabilities, cut at ½."""
-    return dice(prob > 0.5, d["mask"], empty="one")[:, 0]
-
-
-def mean_on(d):
-    """What validation measures: mean Dice on a set."""
-    return lambda model: float(dice_of(predict(model, d["image"]), d).mean())
-
-
-def train(model, d, steps, lr, seed, judge, every, keep="best"):
-    """The shared loop; what it consumed, and its history."""
-    pairs = {"image": d["image"], "mask": d["mask"]}
-    history = fit(
-        model, batches(pairs, s.batch, steps=steps, seed=seed, augment=augment),
-        lambda m, b: soft_dice(m(b["image"]), b["mask"].float()), steps=steps, lr=lr,
-        weight_decay=1e-5, schedule="cosine", validate=judge, validate_every=every, keep=keep,
-        progress=False,
-    )  # fmt: skip
-    return {"updates": history.updates, "images": history.images}, history
-
+# %% tags=["hide-output"]
+sources.show(experiment.train, experiment.generalised)
 
 # %% [markdown]
 # Three networks: new first weights, a new order of the images and new augmentation for each seed. Weights with the best Dice on the tuning
 # crops are kept. Nobody has looked at an unseen organ so far.
 
 
-# %%
-def state_of(model):
-    return {k: v.cpu() for k, v in model.state_dict().items()}
-
-
-def generalised(seed):
-    model = network()
-    judge = mean_on(data["tune"])
-    spent, history = train(model, data["train"], s.steps, s.lr, seed, judge, s.validate_every)
-    prob = {part: predict(model, data[part]["image"]) for part in ("tune", "seen", "unseen")}
-    extras = {"state": state_of(model), "history": history, "prob": prob}
-    return spent | {"extras": extras} | {k: dice_of(p, data[k]) for k, p in prob.items()}
-
-
-nets = run_arms({"CNN": generalised}, run.seeds, workers=len(run.seeds) if workers > 1 else 1)
+# %% tags=["hide-input"]
+nets = compare.run_arms(
+    {"CNN": experiment.generalised(s, data, run.device)},
+    run.seeds,
+    workers=len(run.seeds) if run.workers > 1 else 1,  # the seeds side by side
+)
+states = {seed: nets.get("CNN", seed).extras["state"] for seed in run.seeds}
+probs = {seed: nets.get("CNN", seed).extras["prob"] for seed in run.seeds}
+restored = partial(experiment.restored, s=s, device=run.device)
 
 
 def trained(seed=first):
-    model = network()
-    model.load_state_dict(nets.get("CNN", seed).extras["state"])
-    return model.eval()
+    return restored(states[seed])
+
+
+def cases(part, seed=first):
+    """What the methods are given of each crop of a part."""
+    return methods.cases_of(trained(seed), data[part], probs[seed][part])
 
 
 # %% [markdown]
@@ -636,7 +525,7 @@ def trained(seed=first):
 # was trained on. (Their organs: left atrium, prostate, hippocampus. The phantom's kinds are modelled on their
 # shapes, no more. Neither is good at all three.)
 
-# %% mystnb={"image": {"alt": "Training loss and Dice on the tuning crops over the updates for three seeds."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Training loss and Dice on the tuning crops over the updates for three seeds."}}
 figure, axes = plt.subplots(1, 2, figsize=(7, 2.2))
 for seed in run.seeds:
     history = nets.get("CNN", seed).extras["history"]
@@ -648,9 +537,13 @@ axes[1].set(xlabel="updates", ylabel="Dice, tuning crops", ylim=(0, 1))
 axes[0].legend()
 plotting.show(figure)
 
-# %%
-printed = {"left atrium / atrium": "0.616 ± 0.025", "prostate / walnut": "0.873 ± 0.054",
-           "hippocampus / tube": "0.487 ± 0.125", "all": "0.617 ± 0.054"}  # fmt: skip
+# %% tags=["hide-input"]
+printed = {
+    "left atrium / atrium": "0.616 ± 0.025",
+    "prostate / walnut": "0.873 ± 0.054",
+    "hippocampus / tube": "0.487 ± 0.125",
+    "all": "0.617 ± 0.054",
+}
 
 
 def by_kind(values, part, kind=None):
@@ -659,9 +552,11 @@ def by_kind(values, part, kind=None):
     return float(np.mean(np.asarray(values)[keep]))
 
 
-ours = {name: {"Dice": [by_kind(nets.value("CNN", seed, "seen"), "seen", k) for seed in run.seeds]}
-        for name, k in zip(printed, (*SEEN, None), strict=True)
-        if k is None or (data["seen"]["kind"] == k).any()}  # fmt: skip
+ours = {
+    name: {"Dice": [by_kind(nets.value("CNN", seed, "seen"), "seen", k) for seed in run.seeds]}
+    for name, k in zip(printed, (*SEEN, None), strict=True)
+    if k is None or (data["seen"]["kind"] == k).any()
+}
 plotting.paper_table(ours, {name: {"Dice": v} for name, v in printed.items()})
 
 # %% [markdown]
@@ -678,199 +573,74 @@ plotting.paper_table(ours, {name: {"Dice": v} for name, v in printed.items()})
 #   background by Gaussian mixtures and refits them to its own result: $\lambda$, $\sigma$.
 
 
-# %%
-@dataclasses.dataclass(frozen=True)
-class Knobs:
-    """What a method is tuned to."""
-
-    lam: float = 1.0
-    sigma: float = 0.1
-    lr: float = 3e-3  # of fine-tuning
-    finetune: str = "last"  # or "all"
-
-    def cut(self):
-        return {"lam": self.lam if lam is None else lam, "spacing": spacing,
-                "sigma": self.sigma if sigma is None else sigma,
-                "connectivity": s.connectivity}  # fmt: skip
-
-
-def session(answer, truth, gen, strokes=None, n=s.n_scribbles, goal=2.0):
-    """User and method by turns: labels (n+1,D,H,W) after 0 … n scribbles, and the strokes.
-
-    With `strokes` of another session these are drawn, whatever the errors are. Once the Dice
-    reaches the goal the user is content.
-    """
-    marks, drawn = torch.full((1, *truth.shape), 255), []
-    labels = [answer(marks, 0)]
-    for k in range(1, n + 1):
-        stroke = None if strokes is None else strokes[k - 1]
-        if strokes is None and float(overlap(labels[-1], truth)) < goal:
-            stroke = scribble_robot(labels[-1][0] > 0, truth, gen)
-        drawn.append(stroke)
-        if stroke is None:  # nothing is wrong, or not much
-            labels.append(labels[-1])
-        else:
-            marks = add_scribble(marks[0], *stroke)[None]
-            labels.append(answer(marks, k))
-    return torch.cat(labels), drawn
-
+# %% tags=["hide-output"]
+sources.show(Knobs, sessions.session)
 
 # %% [markdown]
 # A method is a function that answers a map of scribbles with labels. Those with the network's probabilities:
 
 
-# %%
-def crf_method(model, image, prob, knobs):
-    """CNN + CRF, scribbles as hard constraints, no fine-tuning."""
-
-    def answer(marks, k):
-        chosen = knobs if k else tuned.get("CNN + CRF", knobs)
-        return crf_graphcut(prob, image, scribbles=marks, **chosen.cut())
-
-    return answer
-
-
-def refine(model, image, marks, knobs, weighted=True, **changes):
-    """`bifseg_refine` with the chapter's parameters."""
-    options = {"omega": omega, "t0": t0, "t1": t1, "eps": eps, "rounds": s.rounds, "lr": knobs.lr,
-               "steps": s.tune_steps, "finetune": knobs.finetune, **knobs.cut(), **changes}  # fmt: skip
-    return bifseg_refine(model, image, marks, weighted=weighted, **options)
-
-
-def bifseg_method(model, image, prob, knobs, weighted=True):
-    """BIFSeg: fine-tune after some of the scribbles, cut after each."""
-    before = crf_method(model, image, prob, tuned.get("CRF + scribbles", knobs))
-    state = {"prob": None, "rounds": []}
-
-    def answer(marks, k):
-        if k in s.tune_at:
-            refined = refine(model, image, marks, knobs, weighted)
-            state["prob"] = refined.prob
-            state["rounds"] += [r.seconds for r in refined.history]
-            return refined.labels
-        if state["prob"] is None:
-            return before(marks, k)
-        return crf_graphcut(state["prob"], image, scribbles=marks, **knobs.cut())
-
-    answer.state = state
-    return answer
-
+# %% tags=["hide-output"]
+sources.show(methods.CRF, methods.BIFSeg)
 
 # %% [markdown]
 # The one without weights, and the two that know grey values only:
 
 
-# %%
-def unweighted_method(*args):
-    return bifseg_method(*args, weighted=False)
-
-
-def grey_method(cut, when=range(1, 1000), **options):
-    """Boykov–Jolly or GrabCut, after these numbers of scribbles; before, the box is the object."""
-
-    def method(model, image, prob, knobs):
-        last = torch.ones(1, *image.shape[2:], dtype=torch.int64)
-
-        def answer(marks, k):
-            nonlocal last
-            last = cut(image, marks, **options, **knobs.cut()) if k in when else last
-            return last
-
-        return answer
-
-    return method
-
-
-METHODS = {"CNN + CRF": crf_method, "CRF + scribbles": crf_method, "BIFSeg": bifseg_method,
-           "BIFSeg, w = 1": unweighted_method, "Boykov–Jolly": grey_method(boykov_jolly),
-           "GrabCut": grey_method(grabcut, when=s.tune_at, n_iter=s.mixture_turns)}  # fmt: skip
-GRIDS = {"lam": s.lams, "sigma": s.sigmas, "lr": s.tune_rates, "finetune": s.finetune}
-FIELDS = dict.fromkeys(METHODS, ("lam", "sigma")) | {
-    "BIFSeg": ("lr", "finetune"), "BIFSeg, w = 1": ("lr", "finetune")}  # fmt: skip
+# %% tags=["hide-output"]
+sources.show(methods.GreyCut, methods.make_method, methods.grids_of)
 
 # %% [markdown]
 # The search tries every third value of each grid, in all combinations, and from the best of these walks on, knob
 # after knob to a better neighbour, until no knob has one. An end of a grid that is chosen is reported.
 
 
-# %%
-tune, model, tuned = data["tune"], trained(), {}
-tune_prob = nets.get("CNN", first).extras["prob"]["tune"]
-cells = [(i, tune["image"][[i]], tune_prob[[i]], tune["mask"][i, 0]) for i in range(len(tune_prob))]
-print(f"CNN on the tuning crops: Dice {dice_of(tune_prob, tune).mean():.3f}")
+# %% tags=["hide-output"]
+sources.show(search, sessions.tuning_score)
+
+# %% tags=["hide-input"]
+model, tuned = trained(), {}
+tune_prob, tune_cases = probs[first]["tune"], cases("tune")
+print(f"CNN on the tuning crops: Dice {experiment.dice_of(tune_prob, data['tune']).mean():.3f}")
 
 
-def mean_dice(name, knobs, marks=None):
-    """Mean Dice over the tuning crops, without scribbles or with given ones."""
-    found, k = [], 0 if marks is None else s.tune_at[0]  # fine-tune, if the method does
-    for i, image, prob, truth in cells:
-        given = torch.full((1, *truth.shape), 255) if marks is None else marks[i]
-        labels = METHODS[name](model, image, prob, knobs)(given, k)
-        found.append(float(overlap(labels, truth)))
-    return float(np.mean(found))
+def walk(name, marks=None):
+    """The knobs of a method that suit the tuning crops."""
+    score = sessions.tuning_score(name, tune_cases, data["tune"], marks, tuned, s, doubt)
+    grids = methods.grids_of(name, s, lam, sigma)
+    return search(score, grids, tuned.get("CRF + scribbles", Knobs()))
 
 
-def search(name, marks=None, knobs=None):
-    """The best knobs that were found, and the scores of all that were tried."""
-    knobs, fields, tried, moved = knobs or Knobs(), FIELDS[name], {}, True
-    coarse = itertools.product(*(GRIDS[field][1::3] or GRIDS[field] for field in fields))
-    for values in coarse:
-        trial = dataclasses.replace(knobs, **dict(zip(fields, values, strict=True)))
-        tried[trial] = mean_dice(name, trial, marks)
-    knobs = max(tried, key=tried.get)
-    while moved:
-        moved = False
-        for field in fields:
-            grid, here = GRIDS[field], getattr(knobs, field)
-            at = grid.index(here)
-            for value in (here, *grid[max(0, at - 1) : at], *grid[at + 1 : at + 2]):
-                trial = dataclasses.replace(knobs, **{field: value})
-                if trial not in tried:
-                    tried[trial] = mean_dice(name, trial, marks)
-                if tried[trial] > tried[knobs]:
-                    knobs, moved = trial, True
-    return knobs, tried
+def tune(name, found):
+    print(f"{name:<16} {found}")
+    tuned[name] = found.best
+    return found.best
 
 
-# %%
-def report(name, found):
-    """One line; the knobs."""
-    best, tried = found
-    values = {f: getattr(best, f) for f in FIELDS[name]}
-    ends = [f for f, v in values.items() if len(GRIDS[f]) > 2 and v in (GRIDS[f][0], GRIDS[f][-1])]
-    listed = ", ".join(f"{f} {v if isinstance(v, str) else f'{v:g}'}" for f, v in values.items())
-    note = f" (an end of the grid: {', '.join(ends)})" if ends else ""
-    print(f"{name:<16} {listed}: Dice {tried[best]:.3f}, {len(tried)} tried{note}")
-    return best
-
-
-# %%
-tuned["CNN + CRF"] = start = report("CNN + CRF", search("CNN + CRF"))
+start = tune("CNN + CRF", walk("CNN + CRF"))
 tune_marks = []
-for i, image, prob, truth in cells:
-    gen = rng.generator(run.seed, i, stream="tuning robot")
-    marks = torch.full(truth.shape, 255)
-    for stroke in session(crf_method(model, image, prob, start), truth, gen, n=max(s.tune_at[:2]))[
-        1
-    ]:
-        marks = marks if stroke is None else add_scribble(marks, *stroke)
-    tune_marks.append(marks[None])
+for i, case in enumerate(tune_cases):
+    truth, gen = data["tune"]["mask"][i, 0], rng.generator(run.seed, i, stream="tuning robot")
+    answer = methods.make_method("CNN + CRF", case, tuned, s, doubt)
+    _, drawn = sessions.session(answer, truth, gen, max(s.tune_at[:2]))
+    tune_marks.append(scribble_map(drawn, truth.shape))
+base = tune("CRF + scribbles", walk("CRF + scribbles", tune_marks))
 
 
-# %%
+# %% tags=["hide-input"]
 def tuning_of(name):
     def arm(seed):
-        walk = search(name, tune_marks, base if "BIFSeg" in name else None)
-        return {"updates": 0, "images": len(cells), "extras": {"found": walk}}
+        found = walk(name, tune_marks)
+        return {"updates": 0, "images": len(tune_cases), "extras": {"found": found}}
 
     return arm
 
 
-tuned["CRF + scribbles"] = base = report("CRF + scribbles", search("CRF + scribbles", tune_marks))
-others = [name for name in METHODS if name not in tuned]
-tuning = run_arms({name: tuning_of(name) for name in others}, [first], workers=workers)
+others = [name for name in methods.METHODS if name not in tuned]
+arms = {name: tuning_of(name) for name in others}
+tuning = compare.run_arms(arms, [first], workers=run.workers)
 for name in others:
-    tuned[name] = report(name, tuning.get(name, first).extras["found"])
+    tune(name, tuning.get(name, first).extras["found"])
 
 # %% [markdown]
 # ### One image, from the box to the result
@@ -878,31 +648,40 @@ for name in others:
 # The first unseen crop, step by step: the network's $P$ and its cut, three scribbles, the weights, and what
 # the network says after fine-tuning.
 
+
 # %%
-shown, prob = 0, nets.get("CNN", first).extras["prob"]["unseen"]
+def refine(image, marks, knobs, doubt=doubt):
+    """BIFSeg on one image, from its scribbles, with the chapter's parameters."""
+    tuning = knobs.tuning(s.rounds, s.tune_steps)
+    return bifseg_refine(model, image, marks, knobs.cut(s.connectivity), tuning, doubt)
+
+
+shown, prob, unseen_cases = 0, probs[first]["unseen"], cases("unseen")
 image, truth = data["unseen"]["image"][[shown]], data["unseen"]["mask"][shown, 0]
-watch = crf_method(model, image, prob[[shown]], base)
+watch = methods.make_method("CRF + scribbles", unseen_cases[shown], tuned, s, doubt)
 gen = rng.generator(run.seed, shown, stream="robot")
-guess, drawn = session(watch, truth, gen, n=s.tune_at[0])
-marks = torch.full(truth.shape, 255)
-for stroke in drawn:
-    marks = add_scribble(marks, *stroke)
-refined = refine(model, image, marks[None], tuned["BIFSeg"])
-again = refine(model, image, marks[None], tuned["BIFSeg"])
-print(f"Dice: CNN + CRF {overlap(guess[:1], truth)[0]:.3f}, with {len(drawn)} hard scribbles "
-      f"{overlap(guess[-1:], truth)[0]:.3f}, after fine-tuning {overlap(refined.labels, truth)[0]:.3f}")  # fmt: skip
-print("a second call, from the same pre-trained weights, gives",
-      "the same labels" if torch.equal(again.labels, refined.labels) else "OTHER labels")  # fmt: skip
+guess, drawn = sessions.session(watch, truth, gen, s.tune_at[0])
+marks = scribble_map(drawn, truth.shape)
+refined = refine(image, marks, tuned["BIFSeg"])
+again = refine(image, marks, tuned["BIFSeg"])
+print(
+    f"Dice: CNN + CRF {overlap(guess[:1], truth)[0]:.3f}, with {len(drawn)} hard scribbles "
+    f"{overlap(guess[-1:], truth)[0]:.3f}, "
+    f"after fine-tuning {overlap(refined.labels, truth)[0]:.3f}"
+)
+assert torch.equal(again.labels, refined.labels)
+print("a second call, from the same pre-trained weights, gives the same labels")
 
 # %% mystnb={"image": {"alt": "One unseen organ: probabilities before, cut and scribbles, weight map, probabilities after fine-tuning, and the result."}}
-z = int((marks != 255).sum((1, 2)).argmax())
+z = int((marks[0] != 255).sum((1, 2)).argmax())
 figure, axes = plt.subplots(1, 5, figsize=(7, 1.7))
 draw(axes[0], prob[shown, 0, z], {"truth": truth[z]}, title="P before")
-draw(axes[1], image[0, 0, z], {"truth": truth[z], "result": guess[0, z] > 0}, marks[z], "CNN + CRF")
+both = {"truth": truth[z], "result": guess[0, z] > 0}
+draw(axes[1], image[0, 0, z], both, marks[0, z], "CNN + CRF")
 draw_weights(axes[2], refined.weight[0, z])
 draw(axes[3], refined.prob[0, 0, z], {"truth": truth[z]}, title="P after")
 both = {"truth": truth[z], "result": refined.labels[0, z] > 0}
-draw(axes[4], image[0, 0, z], both, marks[z], "BIFSeg")
+draw(axes[4], image[0, 0, z], both, marks[0, z], "BIFSeg")
 plotting.show(figure)
 
 # %% [markdown]
@@ -927,100 +706,105 @@ plotting.show(figure)
 # On the CPU these sessions have one network (the first seed), and claims count volumes.
 
 
-# %%
-def sessions(name, part, strokes=None, goal=2.0):
-    """Arm: sessions of one method with every crop of a set; Dice after 0 … n scribbles."""
-    method, knobs = METHODS[name], tuned[name]
-
-    def arm(seed):
-        model, prob, d = trained(seed), nets.get("CNN", seed).extras["prob"][part], data[part]
-        kept = {"labels": [], "strokes": [], "rounds": []}
-        curve, cost = [], 0
-        for i in range(len(d["image"])):
-            answer = method(model, d["image"][[i]], prob[[i]], knobs)
-            gen = rng.generator(seed, i, stream="robot")
-            given = None if strokes is None else strokes[seed][i]
-            labels, drawn = session(answer, d["mask"][i, 0], gen, given, goal=goal)
-            curve.append(overlap(labels, d["mask"][i, 0]))
-            rounds = getattr(answer, "state", {}).get("rounds", [])
-            cost += len(rounds) * s.tune_steps
-            kept["labels"].append(labels.bool()), kept["strokes"].append(drawn)
-            kept["rounds"] += rounds
-        curve = torch.stack(curve).numpy()  # (volumes, scribbles + 1)
-        return {"updates": cost, "images": len(curve), "extras": kept | {"curve": curve},
-                "final": curve[:, -1]}  # fmt: skip
-
-    return arm
-
+# %% tags=["hide-output"]
+sources.show(sessions.session_arm)
 
 # %% [markdown]
 # BIFSeg first; the others then repeat its scribbles. (On seen organs it is only asked how many scribbles a Dice of
 # 0.85 takes: these sessions end there.)
 
-# %%
+# %% tags=["hide-input"]
 GOAL = 0.85  # of the claim about how many scribbles are needed
-own = run_arms({"unseen": sessions("BIFSeg", "unseen"), "seen": sessions("BIFSeg", "seen", goal=GOAL)},
-               session_seeds, workers=workers, budget="declared")  # fmt: skip
+
+
+def with_user(name, part, **options):
+    """Arm: sessions of one method with every crop of a part."""
+    crops = partial(cases, part)
+    return sessions.session_arm(name, crops, data[part], tuned, s, doubt, **options)
+
+
+own = compare.run_arms(
+    {"unseen": with_user("BIFSeg", "unseen"), "seen": with_user("BIFSeg", "seen", goal=GOAL)},
+    session_seeds,
+    workers=run.workers,
+    budget="declared",
+)
 its_strokes = {seed: own.get("unseen", seed).extras["strokes"] for seed in session_seeds}
-arms = {
-    name: sessions(name, "unseen", its_strokes)
-    for name in METHODS
-    if name not in ("CNN + CRF", "BIFSeg")
-}
-arms["CRF, own scribbles"] = sessions("CRF + scribbles", "unseen")
+rivals = [name for name in methods.METHODS if name not in ("CNN + CRF", "BIFSeg")]
+arms = {name: with_user(name, "unseen", strokes=its_strokes) for name in rivals}
+arms["CRF, own scribbles"] = with_user("CRF + scribbles", "unseen")
 if run.extended:
     for name in ("BIFSeg, w = 1", "Boykov–Jolly", "GrabCut"):
-        arms[f"{name}, own scribbles"] = sessions(name, "unseen")
-replayed = run_arms(arms, session_seeds, workers=workers, budget="declared")
+        arms[f"{name}, own scribbles"] = with_user(name, "unseen")
+replayed = compare.run_arms(arms, session_seeds, workers=run.workers, budget="declared")
 
 # %% [markdown]
 # (Equal budgets are not asked of these arms: to fine-tune or not to is the question.) The rows without
 # scribbles, for all seeds of the network:
 
 
-# %%
+# %% tags=["hide-input"]
+bare_cut = start.cut(s.connectivity)
+
+
 def before_scribbles(seed):
-    """CNN, CNN + CRF, and BIFSeg without scribbles, per unseen volume."""
-    model, d = trained(seed), data["unseen"]
-    prob = nets.get("CNN", seed).extras["prob"]["unseen"]
-    crf = torch.cat([crf_graphcut(p[None], x[None], **start.cut())
-                     for p, x in zip(prob, d["image"], strict=True)])  # fmt: skip
-    out = {"updates": 0, "images": len(crf), "CNN": dice_of(prob, d),
-           "CNN + CRF": dice(crf[:, None] > 0, d["mask"], empty="one")[:, 0]}  # fmt: skip
-    if seed in session_seeds:
-        alone = [refine(model, x[None], None, dataclasses.replace(tuned["BIFSeg"], lam=start.lam,
-                        sigma=start.sigma)).labels for x in d["image"]]  # fmt: skip
-        out["BIFSeg, unsupervised"] = dice(torch.stack(alone) > 0, d["mask"], empty="one")[:, 0]
-    return out
+    """CNN and CNN + CRF per unseen volume."""
+    d, p = data["unseen"], probs[seed]["unseen"]
+    crf = [crf_graphcut(p[[i]], d["image"][[i]], bare_cut) for i in range(len(p))]
+    return {
+        "CNN": experiment.dice_of(p, d),
+        "CNN + CRF": dice(torch.stack(crf) > 0, d["mask"], empty="one")[:, 0],
+    }
 
 
-initial = run_arms({"initial": before_scribbles}, run.seeds, budget="declared")
-curves = {name: np.stack([replayed.get(name, seed).extras["curve"] for seed in session_seeds])
-          for name in arms}  # fmt: skip
+def unsupervised(seed):
+    """BIFSeg without scribbles, on the cut of CNN + CRF, per unseen volume."""
+    d, knobs = (
+        data["unseen"],
+        dataclasses.replace(tuned["BIFSeg"], lam=start.lam, sigma=start.sigma),
+    )
+    labels = [refine(d["image"][[i]], None, knobs).labels for i in range(len(d["image"]))]
+    return {"final": dice(torch.stack(labels) > 0, d["mask"], empty="one")[:, 0]}
+
+
+initial = compare.Results().with_row("initial", before_scribbles, seeds=run.seeds)
+initial = initial.with_row("unsupervised", unsupervised, seeds=[first])
+curves = {
+    name: np.stack([replayed.get(name, seed).extras["curve"] for seed in session_seeds])
+    for name in arms
+}
 curves["BIFSeg"] = np.stack([own.get("unseen", seed).extras["curve"] for seed in session_seeds])
 on_seen = [own.get("seen", seed).extras["curve"] for seed in session_seeds]
 curves["BIFSeg, seen organs"] = np.stack(on_seen)
+for name in ("BIFSeg, w = 1", "CRF + scribbles", "CRF, own scribbles"):
+    alike = curves[name][..., : s.tune_at[0]] == curves["BIFSeg"][..., : s.tune_at[0]]
+    assert alike.all(), f"before the first fine-tuning {name} must be what BIFSeg is"
 
 # %% [markdown]
 # The slides' Tables 2 and 3 beside ours: *liver* and *spleen* are their unseen organs, *lobe* and *bean* ours. Theirs are
 # real organs at another resolution; ours a phantom at a small one. Only the order within a column can be compared.
 
-# %%
+# %% tags=["hide-input"]
 rows = ("CNN", "CNN + CRF", f"{s.many} scribbles", f"{s.n_scribbles} scribbles")
-theirs = {"liver / lobe": ("0.516 ± 0.019", "0.532 ± 0.022", "0.873 ± 0.029", "0.891 ± 0.021"),
-          "spleen / bean": ("0.417 ± 0.033", "0.484 ± 0.037", "0.892 ± 0.018", "0.918 ± 0.016")}  # fmt: skip
-stages = {"CNN": initial.value("initial", first, "CNN"),
-          "CNN + CRF": initial.value("initial", first, "CNN + CRF"),
-          f"{s.many} scribbles": curves["BIFSeg"][0][:, s.many],
-          f"{s.n_scribbles} scribbles": curves["BIFSeg"][0][:, -1]}  # fmt: skip
-ours = {row: {name: by_kind(stages[row], "unseen", k) for name, k in zip(theirs, UNSEEN, strict=True)}
-        for row in rows}  # fmt: skip
+theirs = {
+    "liver / lobe": ("0.516 ± 0.019", "0.532 ± 0.022", "0.873 ± 0.029", "0.891 ± 0.021"),
+    "spleen / bean": ("0.417 ± 0.033", "0.484 ± 0.037", "0.892 ± 0.018", "0.918 ± 0.016"),
+}
+stages = {
+    "CNN": initial.value("initial", first, "CNN"),
+    "CNN + CRF": initial.value("initial", first, "CNN + CRF"),
+    f"{s.many} scribbles": curves["BIFSeg"][0][:, s.many],
+    f"{s.n_scribbles} scribbles": curves["BIFSeg"][0][:, -1],
+}
+kinds = dict(zip(theirs, UNSEEN, strict=True))
+ours = {row: {name: by_kind(stages[row], "unseen", k) for name, k in kinds.items()} for row in rows}
 plotting.paper_table(
-    ours, {row: {name: values[j] for name, values in theirs.items()} for j, row in enumerate(rows)},
-    note="Paper: as printed, ± not explained. Ours: Dice inside the crop, mean over the test crops of "
-    "a kind, first seed. (The slides' left atrium, 0.872 before and 0.911 after interaction, is another "
-    "experiment: a network trained on that organ alone.)",
-)  # fmt: skip
+    ours,
+    {row: {name: values[j] for name, values in theirs.items()} for j, row in enumerate(rows)},
+    note="Paper: as printed, ± not explained. Ours: Dice inside the crop, mean over the test crops "
+    "of a kind, first seed. (The slides' left atrium, 0.872 before and 0.911 after interaction, is "
+    "another experiment: a network trained on that organ alone.)",
+)
 
 # %% [markdown]
 # All Dice values are those of the crop. The box holds the whole organ, and outside of it everything is
@@ -1028,12 +812,15 @@ plotting.paper_table(
 #
 # All arms, mean over the unseen crops; the bands of two of them are the mean ± its standard error:
 
-# %% tags=["thumbnail"] mystnb={"image": {"alt": "Dice on unseen organs over the number of scribbles, for BIFSeg, the same without weights, graph cut with the same and with its own scribbles, Boykov–Jolly and GrabCut."}}
-LOOK = {"BIFSeg": ("black", "-"), "BIFSeg, w = 1": (plotting.PALETTE["purple"], "-"),
-        "CRF + scribbles": (plotting.PALETTE["blue"], "-"),
-        "CRF, own scribbles": (plotting.PALETTE["blue"], "--"),
-        "Boykov–Jolly": (plotting.PALETTE["orange"], "-"),
-        "GrabCut": (plotting.PALETTE["vermilion"], "-")}  # fmt: skip
+# %% tags=["thumbnail", "hide-input"] mystnb={"image": {"alt": "Dice on unseen organs over the number of scribbles, for BIFSeg, the same without weights, graph cut with the same and with its own scribbles, Boykov–Jolly and GrabCut."}}
+LOOK = {
+    "BIFSeg": ("black", "-"),
+    "BIFSeg, w = 1": (plotting.PALETTE["purple"], "-"),
+    "CRF + scribbles": (plotting.PALETTE["blue"], "-"),
+    "CRF, own scribbles": (plotting.PALETTE["blue"], "--"),
+    "Boykov–Jolly": (plotting.PALETTE["orange"], "-"),
+    "GrabCut": (plotting.PALETTE["vermilion"], "-"),
+}
 figure, axis = plt.subplots(figsize=(7, 3.3))
 x = np.arange(s.n_scribbles + 1)
 for name, (colour, line) in LOOK.items():
@@ -1049,7 +836,7 @@ axis.legend(ncols=2, loc="lower right")
 plotting.show(figure)
 
 
-# %%
+# %% tags=["hide-input"]
 def mean_sd(values):
     return f"{np.mean(values):.3f} ± {np.std(values):.3f}"
 
@@ -1060,10 +847,14 @@ lines = []
 for name in LOOK:
     volumes = curves[name].mean(0)
     lines.append([name, *(mean_sd(volumes[:, k]) for k in counts)])
-alone = mean_sd(initial.value("initial", first, "BIFSeg, unsupervised"))
+alone = mean_sd(initial.value("unsupervised", first, "final"))
 lines.append(["BIFSeg, unsupervised", alone, *["–"] * (len(counts) - 1)])
-plotting.Table(header, lines, note="Dice, mean ± standard deviation over the unseen crops. Without scribbles "
-               "Boykov–Jolly and GrabCut have the box only, all of which they call object.")  # fmt: skip
+plotting.Table(
+    header,
+    lines,
+    note="Dice, mean ± standard deviation over the unseen crops. Without scribbles Boykov–Jolly and "
+    "GrabCut have the box only, all of which they call object.",
+)
 
 # %% [markdown]
 # Up to the first fine-tuning all rows with the network's probabilities are one. After the first it is well ahead of the
@@ -1088,15 +879,15 @@ cases = {"best": order[0], "median": order[(len(order) - 1) // 2], "worst": orde
 figure, axes = plt.subplots(2, 3, figsize=(6, 4.2))
 for (what, i), pair in zip(cases.items(), axes.T, strict=True):
     truth = data["unseen"]["mask"][i, 0]
-    ends = {name: r.extras["labels"][i][-1] for name, r in
-            (("BIFSeg", own.get("unseen", first)), ("CRF + scribbles", replayed.get("CRF + scribbles", first)))}  # fmt: skip
+    runs = {"BIFSeg": own.get("unseen", first)}
+    runs["CRF + scribbles"] = replayed.get("CRF + scribbles", first)
+    ends = {name: r.extras["labels"][i][-1] for name, r in runs.items()}
     z = int(sum((labels != truth).int() for labels in ends.values()).sum((1, 2)).argmax())
-    marks = torch.full(truth.shape, 255)
-    for stroke in its_strokes[first][i]:
-        marks = marks if stroke is None else add_scribble(marks, *stroke)
+    marks = scribble_map(its_strokes[first][i], truth.shape)[0, z]
     for axis, (name, labels) in zip(pair, ends.items(), strict=True):
-        draw(axis, data["unseen"]["image"][i, 0, z], {"truth": truth[z], "result": labels[z]}, marks[z],
-             f"{what}, {name}: {overlap(labels[None], truth)[0]:.3f}")  # fmt: skip
+        both = {"truth": truth[z], "result": labels[z]}
+        score = f"{what}, {name}: {overlap(labels[None], truth)[0]:.3f}"
+        draw(axis, data["unseen"]["image"][i, 0, z], both, marks, score)
 plotting.show(figure)
 
 # %% [markdown]
@@ -1110,15 +901,20 @@ plotting.show(figure)
 
 # %%
 parts = own.get("unseen", first).extras["rounds"]
-for what, seconds in (("weights", "weights"), ("network step", "network"), ("label step", "cut")):
-    print(f"{what:<13} {np.median([r[seconds] for r in parts]):6.3f} s (median, {s.size}³ voxels)")
-large = organ_in_context(1, 64 if not run.smoke else 32, run.seed, start=30_000, kind=UNSEEN[0])
+for what, part in (("weights", "weights"), ("network step", "network"), ("label step", "cut")):
+    seconds = np.median([r.seconds[part] for r in parts])
+    print(f"{what:<13} {seconds:6.3f} s (median, {s.size}³ voxels)")
+side = 64 if not run.smoke else 32
+large = organ_in_context(1, side, run.seed, start=30_000, kind=UNSEEN[0])
 gen = rng.generator(run.seed, stream="large")
-marks = two_strokes(large["mask"][0, 0], gen)
-timed = refine(model, large["image"], marks, tuned["BIFSeg"], tol=0.0)
+marks, knobs = two_strokes(large["mask"][0, 0], gen), tuned["BIFSeg"]
+to_the_end = dataclasses.replace(knobs.tuning(s.rounds, s.tune_steps), tol=0.0)
+timed = bifseg_refine(model, large["image"], marks, knobs.cut(s.connectivity), to_the_end, doubt)
 slowest = max(sum(r.seconds.values()) for r in timed.history)
-print(f"{large['image'].shape[-1]}³ voxels: slowest round {slowest:.2f} s, all {len(timed.history)} with the first "
-      f"cut and the geodesic distances {timed.seconds:.2f} s")  # fmt: skip
+print(
+    f"{side}³ voxels: slowest round {slowest:.2f} s, all {len(timed.history)} with the first "
+    f"cut and the geodesic distances {timed.seconds:.2f} s"
+)
 
 # %% [markdown]
 # ### The transfer loop
@@ -1133,42 +929,47 @@ print(f"{large['image'].shape[-1]}³ voxels: slowest round {slowest:.2f} s, all 
 # %%
 n_train, n_next = s.n_transfer
 lobes = (data["unseen"]["kind"] == UNSEEN[0]).nonzero()[:n_train, 0]
-results_ = own.get("unseen", first).extras["labels"]
-completed = {"image": data["unseen"]["image"][lobes],
-             "mask": torch.stack([results_[i][-1] for i in lobes])[:, None]}  # fmt: skip
+its_labels = own.get("unseen", first).extras["labels"]
+completed = {
+    "image": data["unseen"]["image"][lobes],
+    "mask": torch.stack([its_labels[i][-1] for i in lobes])[:, None],
+}
 drawn_by_hand = {k: data["unseen"][k][lobes] for k in ("image", "mask")}
-print(f"{len(lobes)} completed crops, Dice of their labels: "
-      f"{', '.join(f'{final[i]:.3f}' for i in lobes)}")  # fmt: skip
+print(
+    f"{len(lobes)} completed crops, Dice of their labels: "
+    f"{', '.join(f'{final[i]:.3f}' for i in lobes)}"
+)
+
+# %% tags=["hide-output"]
+sources.show(experiment.transfer)
 
 
-def transfer(labelled, pretrained):
-    """Arm: a network for one organ; its validation curve."""
-
-    def arm(seed):
-        model = trained(seed).train() if pretrained else network()
-        rate, judge = s.transfer_rates[0 if pretrained else 1], mean_on(data["next"])
-        budget = (s.transfer_steps, rate, seed, judge, s.transfer_every)
-        spent, history = train(model, labelled, *budget, keep="last")
-        curve = [score for _, score in history.validation]
-        return spent | {"area": float(np.mean(curve)), "last": curve[-1],
-                        "extras": {"curve": history.validation, "state": state_of(model)}}  # fmt: skip
-
-    return arm
+# %% tags=["hide-input"]
+def transfer(labelled, starts):
+    return experiment.transfer(s, labelled, data["next"], starts, run.device)
 
 
-loop = run_arms({"from generalised": transfer(completed, True), "from scratch": transfer(completed, False)},
-                run.seeds, workers=workers)  # fmt: skip
-loop = loop + run_arms({"classic, true labels": transfer(drawn_by_hand, False)}, run.seeds[:1])
+both = {
+    "from generalised": transfer(completed, states),
+    "from scratch": transfer(completed, None),
+}
+loop = compare.run_arms(both, run.seeds, workers=run.workers)
+by_hand = {"classic, true labels": transfer(drawn_by_hand, None)}
+loop = loop + compare.run_arms(by_hand, run.seeds[:1])
+loop.same_budget(*both, *by_hand)
 
-# %% mystnb={"image": {"alt": "Validation Dice over the updates for the network from generalised weights, from scratch, and from scratch with true labels."}}
+# %% tags=["hide-input"] mystnb={"image": {"alt": "Validation Dice over the updates for the network from generalised weights, from scratch, and from scratch with true labels."}}
 figure, axis = plt.subplots(figsize=(5.2, 2.6))
-for name, colour in (("from generalised", "black"), ("from scratch", plotting.PALETTE["vermilion"]),
-                     ("classic, true labels", plotting.PALETTE["sky"])):  # fmt: skip
-    lines = [np.array(loop.get(name, seed).extras["curve"]) for seed in loop.seeds(name)]
-    for k, line in enumerate(lines):
-        axis.plot(*line.T, ".-" if name != "classic, true labels" else ".--", color=colour, alpha=0.7,
-                  label=None if k else name)  # fmt: skip
-before = dice_of(predict(trained(), data["next"]["image"]), data["next"]).mean()
+styles = {
+    "from generalised": (".-", "black"),
+    "from scratch": (".-", plotting.PALETTE["vermilion"]),
+    "classic, true labels": (".--", plotting.PALETTE["sky"]),
+}
+for name, (style, colour) in styles.items():
+    for k, seed in enumerate(loop.seeds(name)):
+        line = np.array(loop.get(name, seed).extras["curve"])
+        axis.plot(*line.T, style, color=colour, alpha=0.7, label=None if k else name)
+before = experiment.mean_dice(trained(), data["next"])
 axis.axhline(before, color="0.5", linestyle=":", label="generalised, not trained further")
 axis.set(xlabel="updates", ylabel=f"Dice, {n_next} validation crops", ylim=(0, 1))
 axis.legend(loc="lower right")
@@ -1179,28 +980,24 @@ plotting.show(figure)
 # one. What does that save the user?
 
 
-# %%
+# %% tags=["hide-input"]
 def next_crops(seed):
     """Dice of the next crops before and after a few scribbles, with the old and the new network."""
     out = {"updates": 0, "images": n_next}
-    for name, state in (("generalised", nets.get("CNN", seed).extras["state"]),
-                        ("organ's own", loop.get("from generalised", seed).extras["state"])):  # fmt: skip
-        model = network()
-        model.load_state_dict(state)
-        scores = []
-        for i in range(n_next):
-            image, truth = data["next"]["image"][[i]], data["next"]["mask"][i, 0]
-            answer = bifseg_method(model, image, predict(model, image), tuned["BIFSeg"])
-            gen = rng.generator(seed, i, stream="next robot")
-            scores.append(overlap(session(answer, truth, gen, n=s.early)[0], truth)[[0, -1]])
-        out |= {f"{name}, {k}": x for k, x in zip((0, s.early), torch.stack(scores).T, strict=True)}
+    started = {"generalised": states[seed]}
+    started["organ's own"] = loop.get("from generalised", seed).extras["state"]
+    for name, state in started.items():
+        ends = sessions.first_strokes(restored(state), data["next"], tuned, s, doubt, seed)
+        out |= {f"{name}, {k}": x for k, x in zip((0, s.early), ends, strict=True)}
     return out
 
 
-turned = run_arms({"loop": next_crops}, [first], budget="declared")
+turned = compare.run_arms({"loop": next_crops}, [first])
 for name in ("generalised", "organ's own"):
-    print(f"{name:<12} network: Dice {turned.mean('loop', f'{name}, 0'):.3f} without scribbles, "
-          f"{turned.mean('loop', f'{name}, {s.early}'):.3f} after {s.early}")  # fmt: skip
+    print(
+        f"{name:<12} network: Dice {turned.mean('loop', f'{name}, 0'):.3f} without scribbles, "
+        f"{turned.mean('loop', f'{name}, {s.early}'):.3f} after {s.early}"
+    )
 
 # %% [markdown]
 # Next to nothing here. The curves above tell why: from generalised weights they hardly rise, since labels of this quality
@@ -1216,15 +1013,15 @@ for name in ("generalised", "organ's own"):
 explored = int(cases["median"])
 image, truth = data["unseen"]["image"][[explored]], data["unseen"]["mask"][explored, 0]
 prob0 = prob[[explored]]
-scenes, marks = {}, torch.full(truth.shape, 255)
-for k in range(s.n_scribbles + 1):
-    if k and its_strokes[first][explored][k - 1] is not None:
-        marks = add_scribble(marks, *its_strokes[first][explored][k - 1])
+scenes = {}
+for k in [k for k in (0, *s.tune_at) if k <= s.n_scribbles]:
+    marks = scribble_map(its_strokes[first][explored][:k], truth.shape)
     if k == 0:
-        scenes[k] = (prob0, guess := crf_graphcut(prob0, image, **start.cut()), None, guess, marks)
-    elif k in s.tune_at:
-        r = refine(model, image, marks[None], tuned["BIFSeg"])
-        scenes[k] = (r.prob, r.crf, r.weight, r.labels, marks)
+        guess = crf_graphcut(prob0, image, bare_cut)
+        scenes[k] = (prob0, guess, None, guess, marks[0])
+    else:
+        r = refine(image, marks, tuned["BIFSeg"])
+        scenes[k] = (r.prob, r.crf, r.weight, r.labels, marks[0])
 inside = truth.flatten(1).any(1).nonzero()[:, 0]
 slices = inside[torch.linspace(0.12, 0.88, 5).mul(len(inside) - 1).round().long()].unique().tolist()
 
@@ -1233,11 +1030,11 @@ def recorded(scribbles_so_far, z):
     p, cut, w, result, strokes = scenes[scribbles_so_far]
     figure, axes = plt.subplots(1, 4, figsize=(6, 1.8))
     draw(axes[0], p[0, 0, z], {"truth": truth[z]}, title="P")
-    draw(axes[1], image[0, 0, z], {"truth": truth[z], "result": cut[0, z] > 0}, strokes[z],
-         f"cut: {overlap(cut, truth)[0]:.3f}")  # fmt: skip
+    both = {"truth": truth[z], "result": cut[0, z] > 0}
+    draw(axes[1], image[0, 0, z], both, strokes[z], f"cut: {overlap(cut, truth)[0]:.3f}")
     draw_weights(axes[2], torch.ones(truth.shape[1:]) if w is None else w[0, z])
-    draw(axes[3], image[0, 0, z], {"truth": truth[z], "result": result[0, z] > 0}, strokes[z],
-         f"result: {overlap(result, truth)[0]:.3f}")  # fmt: skip
+    both = {"truth": truth[z], "result": result[0, z] > 0}
+    draw(axes[3], image[0, 0, z], both, strokes[z], f"result: {overlap(result, truth)[0]:.3f}")
     return figure
 
 
@@ -1259,12 +1056,13 @@ z_lab = int((lab_marks != 255).sum((1, 2)).argmax())
 
 def knobs_lab(lam, sigma, eps, omega):
     changed = dataclasses.replace(tuned["BIFSeg"], lam=lam, sigma=sigma)
-    r = refine(model, image, lab_marks[None], changed, eps=eps, omega=omega)
+    r = refine(image, lab_marks[None], changed, Doubt(t0, t1, eps, omega))
     figure, axes = plt.subplots(1, 3, figsize=(4.6, 1.8))
     draw_weights(axes[0], r.weight[0, z_lab])
     draw(axes[1], r.prob[0, 0, z_lab], {"truth": truth[z_lab]}, title="P after")
-    draw(axes[2], image[0, 0, z_lab], {"truth": truth[z_lab], "result": r.labels[0, z_lab] > 0},
-         lab_marks[z_lab], f"result: {overlap(r.labels, truth)[0]:.3f}")  # fmt: skip
+    both = {"truth": truth[z_lab], "result": r.labels[0, z_lab] > 0}
+    score = f"result: {overlap(r.labels, truth)[0]:.3f}"
+    draw(axes[2], image[0, 0, z_lab], both, lab_marks[z_lab], score)
     return figure
 
 
@@ -1285,11 +1083,11 @@ widgets.frames(
 # %%
 def solve(marks):
     """From the user's scribbles (D,H,W) to labels (D,H,W)."""
-    return refine(model, image, marks[None], tuned["BIFSeg"]).labels[0]
+    return refine(pad_image, marks[None], tuned["BIFSeg"]).labels[0]
 
 
-pad_image, pad_truth = data["unseen"]["image"][explored, 0], data["unseen"]["mask"][explored, 0]
-scribbles.ScribblePad(pad_image, guess[0], solve=solve, truth=pad_truth)
+pad_image, pad_truth = image, truth  # other cells use these names again
+ScribblePad(pad_image[0, 0], guess[0], solve=solve, truth=pad_truth)
 
 # %% [markdown]
 # **Where the graph cut leaks.** The neighbour that touches the organ is rendered anew, from the organ's own
@@ -1309,9 +1107,11 @@ def leak_scene(index, contrast):
     sample = render_organ_in_context(params | {"alike": contrast}, gen=gen)
     image, truth = sample["image"], sample["mask"][0, 0]
     marks = two_strokes(truth, rng.generator(run.seed, index, stream="two strokes"))
-    p = predict(model, image)
-    found = {"grey": (histogram_prob(image, marks), boykov_jolly(image, marks, **tuned["Boykov–Jolly"].cut())),
-             "network": (p, crf_graphcut(p, image, scribbles=marks, **base.cut()))}  # fmt: skip
+    p, grey = experiment.predict(model, image), tuned["Boykov–Jolly"].cut(s.connectivity)
+    found = {
+        "grey": (histogram_prob(image, marks), boykov_jolly(image, marks, grey)),
+        "network": (p, crf_graphcut(p, image, base.cut(s.connectivity), marks)),
+    }
     touching = sample["hidden"]["distractors"][0] == 1
     z = int((truth.flatten(1).sum(1) * touching.flatten(1).sum(1)).argmax())
     score = {name: float(overlap(labels, truth)) for name, (_, labels) in found.items()}
@@ -1327,16 +1127,22 @@ leaks = {(i, c): leak_scene(i, c) for i in lab_organs for c in CONTRASTS}
 
 def leak(contrast):
     image, truth, marks, z, found, score = leaks[lab_organs[0], contrast]
-    figure, axes = plt.subplot_mosaic([["a", "b", "e"], ["c", "d", "e"]], figsize=(5.6, 3.2),
-                                      width_ratios=(1, 1, 1.2))  # fmt: skip
+    figure, axes = plt.subplot_mosaic(
+        [["a", "b", "e"], ["c", "d", "e"]], figsize=(5.6, 3.2), width_ratios=(1, 1, 1.2)
+    )
     for (name, (p, labels)), pair in zip(found.items(), ("ab", "cd"), strict=True):
         draw(axes[pair[0]], p[0, 0, z], {"truth": truth[z]}, title=f"P, {name}")
-        draw(axes[pair[1]], image[0, 0, z], {"truth": truth[z], "result": labels[0, z] > 0}, marks[0, z],
-             f"cut: {score[name]:.3f}")  # fmt: skip
+        both = {"truth": truth[z], "result": labels[0, z] > 0}
+        draw(axes[pair[1]], image[0, 0, z], both, marks[0, z], f"cut: {score[name]:.3f}")
         for i in lab_organs:
-            axes["e"].plot(CONTRASTS, [leaks[i, c][5][name] for c in CONTRASTS], color=TWO[name],
-                           linewidth=2.2 if i == lab_organs[0] else 0.8,
-                           label=name if i == lab_organs[0] else None)  # fmt: skip
+            this = i == lab_organs[0]
+            axes["e"].plot(
+                CONTRASTS,
+                [leaks[i, c][5][name] for c in CONTRASTS],
+                color=TWO[name],
+                linewidth=2.2 if this else 0.8,
+                label=name if this else None,
+            )
         axes["e"].plot([contrast], [score[name]], "o", color=TWO[name])
     axes["e"].set(xlabel="contrast", title="Dice", ylim=(0, 1))
     axes["e"].legend(loc="lower right")
@@ -1344,8 +1150,12 @@ def leak(contrast):
 
 
 TWO = {"grey": plotting.PALETTE["orange"], "network": plotting.PALETTE["blue"]}
-widgets.frames(leak, contrast=CONTRASTS, target_bytes=70_000,
-               alt="Unary maps and cuts by grey values and by the network, and Dice over contrast")  # fmt: skip
+widgets.frames(
+    leak,
+    contrast=CONTRASTS,
+    target_bytes=70_000,
+    alt="Unary maps and cuts by grey values and by the network, and Dice over contrast",
+)
 
 # %% [markdown]
 # ## Claims
@@ -1371,8 +1181,7 @@ crf_alone = np.stack([initial.value("initial", seed, "CNN + CRF") for seed in se
 by_network = np.subtract(
     initial.per_seed("initial", "CNN + CRF"), initial.per_seed("initial", "CNN")
 )
-first_cuts = [crf_graphcut(p[None], x[None], **start.cut())[0] > 0
-              for p, x in zip(prob, data["unseen"]["image"], strict=True)]  # fmt: skip
+first_cuts = [crf_graphcut(case.prob, case.image, bare_cut)[0] > 0 for case in unseen_cases]
 moved = float((torch.stack(first_cuts) != (prob[:, 0] > 0.5)).float().mean())
 claims.check(
     "C1", "unseen organs: CNN + CRF has a Dice at least 0.01 above the CNN's",
@@ -1498,15 +1307,20 @@ def printed_cut(prob, image, strength):
 
 
 def on_tuning(strength):
-    return np.mean([float(overlap(printed_cut(p, x, strength), t)) for _, x, p, t in cells])
+    pairs = zip(tune_cases, data["tune"]["mask"][:, 0], strict=True)
+    return np.mean([float(overlap(printed_cut(c.prob, c.image, strength), t)) for c, t in pairs])
 
 
 best = max(s.lams[::3], key=on_tuning)
 d, kept = data["unseen"], initial.value("initial", first, "CNN + CRF")
-misprint = [float(overlap(printed_cut(prob[[i]], d["image"][[i]], best), d["mask"][i, 0]))
-            for i in range(len(prob))]  # fmt: skip
-print(f"CNN {initial.value('initial', first, 'CNN').mean():.3f}, as printed (λ = {best:g}) "
-      f"{np.mean(misprint):.3f}, as meant {kept.mean():.3f}")  # fmt: skip
+misprint = [
+    float(overlap(printed_cut(prob[[i]], d["image"][[i]], best), d["mask"][i, 0]))
+    for i in range(len(prob))
+]
+print(
+    f"CNN {initial.value('initial', first, 'CNN').mean():.3f}, as printed (λ = {best:g}) "
+    f"{np.mean(misprint):.3f}, as meant {kept.mean():.3f}"
+)
 
 # %% [markdown]
 # As printed, a boundary is cheap where the image is bright, not where it changes: hardly more than a plain
@@ -1523,14 +1337,15 @@ for length in (1, 5, 15):
     found = []
     for i in range(min(4, len(prob))):
         image, truth = data["unseen"]["image"][[i]], data["unseen"]["mask"][i, 0]
-        gen, marks = rng.generator(run.seed, i, stream="exercise"), torch.full(truth.shape, 255)
-        labels = crf_graphcut(prob[[i]], image, **start.cut())
+        gen, drawn = rng.generator(run.seed, i, stream="exercise"), []
+        labels = crf_graphcut(prob[[i]], image, bare_cut)
         for _ in range(strokes_each):
             stroke = scribble_robot(labels[0] > 0, truth, gen, max_length=length)
             if stroke is None:
                 break
-            marks = add_scribble(marks, *stroke)
-            labels = crf_graphcut(prob[[i]], image, scribbles=marks[None], **base.cut())
+            drawn.append(stroke)
+            marks = scribble_map(drawn, truth.shape)
+            labels = crf_graphcut(prob[[i]], image, base.cut(s.connectivity), marks)
         found.append(float(overlap(labels, truth)))
     print(f"at most {length:2d} voxels: Dice {np.mean(found):.3f} after {strokes_each} scribbles")
 
@@ -1543,11 +1358,12 @@ for length in (1, 5, 15):
 # and their strokes, at several rates, and how long does the user wait?
 
 # %% tags=["hide-input"]
-few = list(zip(cells, tune_marks, strict=True))[:3]
+few = list(zip(tune_cases, tune_marks, data["tune"]["mask"][:, 0], strict=True))[:3]
 for what, lr in itertools.product(("last", "all"), (near.lr / 3, near.lr, 3 * near.lr)):
-    done = [refine(model, c[1], marks, near, lr=lr, finetune=what) for c, marks in few]
-    dices = [float(overlap(r.labels, c[3])) for r, (c, _) in zip(done, few, strict=True)]
-    wait = np.median([r.seconds for r in done])
+    knobs = dataclasses.replace(near, lr=lr, finetune=what)
+    done = [(refine(case.image, marks, knobs), truth) for case, marks, truth in few]
+    dices = [float(overlap(r.labels, truth)) for r, truth in done]
+    wait = np.median([r.seconds for r, _ in done])
     print(f"{what:<4} rate {lr:<8.2g} Dice {np.mean(dices):.3f}, {wait:.2f} s")
 
 # %% [markdown]
@@ -1576,45 +1392,32 @@ for what, lr in itertools.product(("last", "all"), (near.lr / 3, near.lr, 3 * ne
 # ```
 
 
-# %%
-def load_patients():
-    """Crops of one task: patients to train on, and others to test on."""
-    reader = MSD(run.data_dir, task=task, binary=True, channel="T2" if "Prostate" in task else None)
-    reader.check().require()
-    n = min(s.n_train, len(reader) - n_test)
-    return [reader.crops(part, size=s.size, seed=run.seed)
-            for part in reader.split((n, n_test), run.seed)]  # fmt: skip
+# %% tags=["hide-output"]
+sources.show(sessions.on_patients)
 
-
-def on_patients(model, d):
-    """Dice per patient: CNN, CNN + CRF, BIFSeg, and its scribbles without fine-tuning."""
-    prob, table = predict(model, d["image"]), {}
-    for i in range(len(prob)):
-        image, truth = d["image"][[i]], d["mask"][i, 0]
-        gen = rng.generator(run.seed, i, stream="patient robot")
-        given = (model, image, prob[[i]])
-        labels, drawn = session(bifseg_method(*given, tuned["BIFSeg"]), truth, gen)
-        plain, _ = session(crf_method(*given, base), truth, gen, drawn)
-        scores = {"CNN": overlap(prob[i] > 0.5, truth), "CNN + CRF": overlap(labels[:1], truth)}
-        for k in sorted({s.early, s.many, s.n_scribbles}):
-            scores[f"BIFSeg, {k} scribbles"] = overlap(labels[[k]], truth)
-            scores[f"CRF, the same {k}"] = overlap(plain[[k]], truth)
-        for name, value in scores.items():
-            table.setdefault(name, []).append(float(value))
-    return table
-
-
-# %%
-if dataset == "msd" and not all_tasks:
-    patients, unseen_patients = load_patients()
-    specialist = network()
-    train(specialist, patients, s.steps, s.lr, run.seed, None, s.validate_every)
-    columns = {"other organs (phantom)": on_patients(trained(), unseen_patients),
-               f"{len(patients['image'])} patients": on_patients(specialist, unseen_patients)}  # fmt: skip
-    rows = [[row, *(f"{np.mean(c[row]):.3f} ± {np.std(c[row]):.3f}" for c in columns.values())]
-            for row in next(iter(columns.values()))]  # fmt: skip
-    display(plotting.Table(["Dice", *(f"trained on {name}" for name in columns)], rows,
-                           note=f"{task}: mean ± SD over {n_test} other patients; the knobs are the phantom's."))  # fmt: skip
+# %% tags=["hide-input"]
+if patients is not None:
+    specialist = experiment.network(s, run.device)
+    budget = {"steps": s.steps, "lr": s.lr, "validate_every": s.validate_every}
+    experiment.train(specialist, patients, s, run.seed, **budget)
+    columns = {
+        name: sessions.on_patients(net, other_patients, tuned, s, doubt, run.seed)
+        for name, net in (
+            ("other organs (phantom)", trained()),
+            (f"{len(patients['image'])} patients", specialist),
+        )
+    }
+    rows = [
+        [row, *(f"{np.mean(c[row]):.3f} ± {np.std(c[row]):.3f}" for c in columns.values())]
+        for row in next(iter(columns.values()))
+    ]
+    display(
+        plotting.Table(
+            ["Dice", *(f"trained on {name}" for name in columns)],
+            rows,
+            note=f"{task}: mean ± SD over {n_test} other patients; the knobs are the phantom's.",
+        )
+    )
 else:
     print("No single real organ in this run: pass -p dataset msd, a task and a data_dir.")
 

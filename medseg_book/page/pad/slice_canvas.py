@@ -35,7 +35,7 @@ class SliceCanvas:
         self.widget.add_class("medseg-pad")
         self.picture, self.lines, self.marks = (self.widget[i] for i in range(3))
         self._brush, self._on_stroke = brush, on_stroke
-        self._view, self._shape = View(None, 0, (1.0, 1.0)), (0, 0)
+        self._view, self._shape = View(0, 0, 1.0), (0, 0)
         self._places: list[tuple[float, float]] = []  # (row, column) of the stroke under way
         top = self.marks  # the layer that gets the events
         top.on_mouse_down(self._down)
@@ -64,12 +64,12 @@ class SliceCanvas:
                 layer.clear()
             self.picture.save()
             self.picture.image_smoothing_enabled = False  # pixels stay square
-            self.picture.scale(view.zoom[1], view.zoom[0])
+            self.picture.scale(view.zoom, view.zoom)
             self.picture.put_image_data(rgba, 0, 0)
             self.picture.restore()
             self.lines.line_width, self.lines.line_cap = 2, "round"
             for mask, colour in outlines:
-                edges = outline(mask) * np.array(view.zoom)
+                edges = outline(mask) * view.zoom
                 if len(edges):
                     self.lines.stroke_style = colour
                     self.lines.stroke_line_segments(edges[..., ::-1])  # (row, column) → (x, y)
@@ -78,9 +78,9 @@ class SliceCanvas:
 
     def _mark(self, pixels: NDArray, colour: str) -> None:
         if len(pixels):
-            down, right = self._view.zoom
+            zoom = self._view.zoom
             self.marks.fill_style = colour
-            self.marks.fill_rects(pixels[:, 1] * right, pixels[:, 0] * down, right, down)
+            self.marks.fill_rects(pixels[:, 1] * zoom, pixels[:, 0] * zoom, zoom, zoom)
 
     def _down(self, x: float, y: float) -> None:
         place = self._view.pixel(x, y)

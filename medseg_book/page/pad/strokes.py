@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 NONE = 255  # no scribble
 BACKGROUND, OBJECT = 0, 1
+SIDE = 480  # of the picture on the page, in pixels
 
 
 def paint(points: Sequence[Sequence[float]], brush: int, size: tuple[int, int]) -> NDArray:
@@ -49,13 +50,17 @@ def outline(mask: NDArray) -> NDArray:
 
 @dataclass
 class Strokes:
-    """Strokes in an image or a volume of ``size``; where they cross, the later one counts."""
+    """Strokes in a volume of ``size`` (D,H,W); where they cross, the later one counts."""
 
     size: tuple[int, ...]
     items: list[tuple[NDArray, int]] = field(default_factory=list)
 
     def add(self, voxels: NDArray, label: int) -> None:
-        """One stroke: its voxels (P,ndim), 1 object or 0 background."""
+        """One stroke: its voxels (P,3), 1 object or 0 background.
+
+        Raises:
+            ValueError: another label.
+        """
         if label not in (BACKGROUND, OBJECT):
             raise ValueError(f"label must be {OBJECT} (object) or {BACKGROUND}, got {label!r}")
         if len(voxels):
@@ -70,7 +75,7 @@ class Strokes:
         self.items.clear()
 
     def map(self) -> NDArray:
-        """(*S) int64: 1 object, 0 background, 255 none."""
+        """(D,H,W) int64: 1 object, 0 background, 255 none."""
         out = np.full(self.size, NONE, dtype=np.int64)
         for voxels, label in self.items:
             out[tuple(voxels.T)] = label
@@ -79,36 +84,32 @@ class Strokes:
 
 @dataclass(frozen=True)
 class View:
-    """One slice of a volume on a canvas: across ``axis`` at ``index``; an image has axis None.
+    """One slice of a volume on a canvas: across ``axis`` at ``index``, ``zoom`` times as large."""
 
-    ``zoom`` = canvas pixels per pixel, (down, right).
-    """
-
-    axis: int | None
+    axis: int
     index: int
-    zoom: tuple[float, float]
+    zoom: float
 
     def slice(self, volume: NDArray) -> NDArray:
-        return volume if self.axis is None else volume.take(self.index, self.axis)
+        """The slice in view (H,W)."""
+        return volume.take(self.index, self.axis)
 
     def pixel(self, x: float, y: float) -> tuple[float, float]:
         """(row, column) in the slice, pixel centres at integers, of a place on the canvas."""
-        return y / self.zoom[0] - 0.5, x / self.zoom[1] - 0.5
+        return y / self.zoom - 0.5, x / self.zoom - 0.5
 
     def voxels(self, pixels: NDArray) -> NDArray:
-        """Pixels (P,2) of the slice as voxels (P,ndim)."""
-        return pixels if self.axis is None else np.insert(pixels, self.axis, self.index, 1)
+        """Pixels (P,2) of the slice as voxels (P,3)."""
+        return np.insert(pixels, self.axis, self.index, 1)
 
 
-def zooms(size: Sequence[int], spacing: Sequence[float], side: int) -> tuple[float, ...]:
-    """Canvas pixels per pixel along each axis, so that no axis is longer than ``side``.
+def zoom_of(size: Sequence[int]) -> float:
+    """Canvas pixels per voxel, so that no axis is longer than `SIDE`; whole where that is above 2.
 
-    Isotropic in millimetres; whole numbers where the pixels are large enough for it to matter.
+    Pixels of one size look even; below 2 the picture would lose too much of its own.
     """
-    mm = np.asarray(spacing, dtype=float)
-    scale = side / (np.asarray(size) * mm).max()
-    zoom = scale * mm
-    return tuple(float(z) if z < 2 else float(np.floor(z)) for z in zoom)
+    zoom = SIDE / max(size)
+    return zoom if zoom < 2 else float(int(zoom))
 
 
 def largest_slice(mask: NDArray, axis: int) -> int:

@@ -4,7 +4,7 @@
     where y agrees with the scribbles,
 
 by turns: y by a minimum cut, then a few gradient steps in θ on the cross entropy with the weights
-of `uncertainty_weights` (Groff 2018; Wang et al. 2018; chapter `bifseg-interactive`).
+of `uncertainty_weights` (Groff 2018; Wang et al. 2018).
 """
 
 from __future__ import annotations
@@ -15,26 +15,54 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from medseg_core import checks
 from medseg_core.losses.partial import weighted_cross_entropy
-from medseg_core.papers.bifseg_interactive.interactive import (
-    crf_unary,
+from medseg_core.papers.bifseg_interactive.crf import Cut, crf_links, crf_unary
+from medseg_core.papers.bifseg_interactive.weight_map import (
+    Doubt,
     scribble_distance,
     uncertainty_weights,
 )
-from medseg_core.solvers.graphcut import GridCut, contrast_weights
-from medseg_core.solvers.grid_checks import checked_connectivity, checked_image, checked_scribbles
+from medseg_core.solvers.grid_checks import checked_image, checked_scribbles
+from medseg_core.solvers.grid_cut import GridCut
 from medseg_core.training.fit import make_optimizer
 
-LEARNING_RATES = {"last": 1e-3, "all": 1e-4}
 # On a CPU torch has a slow convolution for inputs whose first four sizes multiply to no more. Two
 # copies of one small crop are then computed several times faster than one.
 SMALL = 20_480
+
+
+@dataclass(frozen=True)
+class FineTuning:
+    """How a network is fine-tuned on one image.
+
+    Args:
+        rounds: at most so many, each a network step and a label step, ≥ 0; 0: no fine-tuning.
+        steps: gradient steps per round, ≥ 1; the optimiser's state lasts from round to round.
+        lr: learning rate of Adam, > 0.
+        finetune: "last": the head alone, on features that are computed once; "all": every weight.
+        tol: stop when less than this share of the pixels changed, ≥ 0.
+
+    Raises:
+        ValueError: a value outside these limits.
+    """
+
+    rounds: int = 4
+    steps: int = 20
+    lr: float = 1e-3
+    finetune: str = "last"
+    tol: float = 1e-3
+
+    def __post_init__(self) -> None:
+        checks.between(self.rounds, "rounds", 0, None)
+        checks.between(self.steps, "steps", 1, None)
+        checks.positive(self.lr, "lr")
+        checks.choice(self.finetune, "finetune", ("last", "all"))
+        checks.between(self.tol, "tol", 0, None)
 
 
 @dataclass
@@ -50,7 +78,7 @@ class Round:
 class Refined:
     """What `bifseg_refine` found.
 
-    Attributes:
+    Args:
         labels: ``(1,*S)`` int64, the last cut.
         prob: ``(1,1,*S)``, P(object) of the fine-tuned network.
         weight: ``(1,*S)``, the last weight map; None where there was no round.
@@ -71,93 +99,67 @@ def bifseg_refine(
     model: nn.Module,
     image: Tensor,
     scribbles: Tensor | None,
-    *,
-    lam: float,
-    sigma: float,
-    omega: float = 5.0,
-    t0: float = 0.2,
-    t1: float = 0.7,
-    eps: float = 0.2,
-    rounds: int = 4,
-    steps: int = 20,
-    lr: float | None = None,
-    finetune: str = "last",
-    weighted: bool = True,
-    spacing: Sequence[float] | None = None,
-    tol: float = 1e-3,
-    connectivity: int | None = None,
+    cut: Cut,
+    tuning: FineTuning,
+    doubt: Doubt | None,
 ) -> Refined:
     """Segment one image, fine-tuning a copy of `model` on it; the module's problem.
 
-    One label step, then up to `rounds` times a network step (Adam) and a label step. Every call
-    starts from the weights of `model`, which it leaves as they are. The network runs in eval mode:
-    no dropout, no change of running statistics. Nothing is random.
+    One label step, then up to `tuning.rounds` times a network step (Adam) and a label step. Every
+    call starts from the weights of `model`, which it leaves as they are. The network runs in eval
+    mode: no dropout, no change of running statistics. Nothing is random.
 
     Args:
-        model: from ``(N,1,*S)`` to logits ``(N,1,*S)``, a sigmoid's. For ``finetune="last"`` with
-            ``features(x)`` and ``head(features)``, model(x) = head(features(x)).
+        model: from ``(N,1,*S)`` to logits ``(N,1,*S)``, a sigmoid's. To fine-tune its last block
+            it has ``features(x)`` and ``head(features)``, model(x) = head(features(x)).
         image: ``(1,1,*S)``, the crop, normalised to [0,1].
         scribbles: ``(1,*S)``: 1 object, 0 background, 255 none; None: the unsupervised variant.
-        lam, sigma, spacing, connectivity: of the cut, as in `crf_graphcut`.
-        omega, t0, t1, eps: of the weight map, as in `uncertainty_weights`.
-        rounds: at most so many, ≥ 0; 0: network, CRF and hard scribbles, no fine-tuning.
-        steps: gradient steps per round, ≥ 1; the optimiser's state lasts from round to round.
-        lr: learning rate; None: 1e-3 for "last", 1e-4 for "all".
-        finetune: "last": the head alone, on features that are computed once; "all": every weight.
-        weighted: False: every pixel counts 1.
-        tol: stop when less than this share of the pixels changed.
+        cut: λ, σ and the neighbours of a pixel.
+        tuning: rounds, steps and rate.
+        doubt: of the weight map; None: every pixel counts 1.
 
     Raises:
-        ValueError: as the functions named; rounds < 0, steps < 1, lr ≤ 0, a batch of more than one
-            image, logits of another shape.
+        ValueError: as the functions named; a batch of more than one image, logits of another shape.
         TypeError: if `model` has no ``features`` and ``head`` where they are needed.
         FloatingPointError: if the network answers with NaN or infinity.
+
+    Taught in: bifseg-interactive.
     """
     started = time.perf_counter()
     size = checked_image(image, "image")
     checks.between(len(image), "the number of images", 1, 1)
     if scribbles is not None:
         checked_scribbles(scribbles, image)
-    checks.choice(finetune, "finetune", LEARNING_RATES)
-    checks.between(rounds, "rounds", 0, None)
-    checks.between(steps, "steps", 1, None)
-    checks.between(tol, "tol", 0, None)
-    checks.between(eps, "eps", 0, None)
-    lr = LEARNING_RATES[finetune] if lr is None else lr
-    if not 0 < lr < float("inf"):
-        raise ValueError(f"lr must be positive and finite, got {lr}")
-    neighbours = checked_connectivity(connectivity, len(size), (8, 6))
-    links = contrast_weights(image, neighbours, lam=lam, sigma=sigma, spacing=spacing)
-    grid = GridCut(size, neighbours)
+    links, connectivity = crf_links(image, cut)
+    grid = GridCut(size, connectivity)
+    distance = None  # neither image nor scribbles change from round to round
+    if tuning.rounds and doubt is not None and scribbles is not None:
+        distance = scribble_distance(image, scribbles, doubt.eps)
 
-    doubt: dict[str, Any] = {"t0": t0, "t1": t1, "eps": eps, "omega": omega}
-    if rounds and weighted and scribbles is not None:  # neither changes from round to round
-        doubt["distance"] = scribble_distance(image, scribbles, limit=eps, spacing=spacing)
-
-    def cut(prob: Tensor, links: Tensor | None = None) -> Tensor:  # None: those of the last cut
+    def label(prob: Tensor, links: Tensor | None = None) -> Tensor:  # None: as in the last cut
         return grid.cut(crf_unary(prob, scribbles)[0], None if links is None else links[0])[0][None]
 
     def weigh(prob: Tensor) -> Tensor:
-        if not weighted:
+        if doubt is None:
             return torch.ones_like(image[:, 0])
-        return uncertainty_weights(prob, image, scribbles, **doubt)
+        return uncertainty_weights(prob, image, scribbles, doubt, distance=distance)
 
-    network = _Network(model, image, finetune, lr)
+    network = _Network(model, image, tuning)
     prob = network.prob()
-    labels = first = cut(prob, links)
+    labels = first = label(prob, links)
     weight, history = None, []
-    for _ in range(rounds):
+    for _ in range(tuning.rounds):
         seconds: dict[str, float] = {}
         with _clock(seconds, "weights"):
             weight = weigh(prob)
         with _clock(seconds, "network"):
-            losses = network.tune(labels, weight, steps)
+            losses = network.tune(labels, weight, tuning.steps)
             prob = network.prob()
         with _clock(seconds, "cut"):
-            before, labels = labels, cut(prob)
+            before, labels = labels, label(prob)
         changed = float((labels != before).double().mean())
         history.append(Round(changed, losses, seconds))
-        if changed < tol:
+        if changed < tuning.tol:
             break
     return Refined(labels, prob, weight, first, history, time.perf_counter() - started)
 
@@ -165,8 +167,9 @@ def bifseg_refine(
 class _Network:
     """A copy of the model on its way to one image."""
 
-    def __init__(self, model: nn.Module, image: Tensor, finetune: str, lr: float) -> None:
-        if finetune == "last" and not (hasattr(model, "features") and hasattr(model, "head")):
+    def __init__(self, model: nn.Module, image: Tensor, tuning: FineTuning) -> None:
+        last = tuning.finetune == "last"
+        if last and not (hasattr(model, "features") and hasattr(model, "head")):
             raise TypeError(
                 'model must have features(x) and head(features) for finetune="last", '
                 f'got {type(model).__name__}; finetune="all" needs neither'
@@ -175,13 +178,13 @@ class _Network:
         self.home, self.device = image.device, next(copied.parameters()).device
         self.input: Tensor | Sequence[Tensor] = image.to(self.device)
         self.forward: Callable[..., Tensor] = copied
-        if finetune == "last":
+        if last:
             with torch.no_grad():
                 self.input = copied.features(self.input)
             self.forward = copied.head
         self.input = self._copies(copied)
         # Weights that the loss does not reach have no gradient, and Adam leaves them alone.
-        self.optimizer = make_optimizer(copied.parameters(), lr=lr)
+        self.optimizer = make_optimizer(copied.parameters(), lr=tuning.lr)
         self.size = image.shape
 
     def _copies(self, model: nn.Module) -> Tensor | Sequence[Tensor]:

@@ -9,15 +9,20 @@ import torch
 from torch import nn
 
 from medseg_core.papers.bifseg_interactive import refine as bifseg
-from medseg_core.papers.bifseg_interactive.interactive import (
-    crf_graphcut,
+from medseg_core.papers.bifseg_interactive.crf import Cut, crf_graphcut
+from medseg_core.papers.bifseg_interactive.refine import FineTuning, bifseg_refine
+from medseg_core.papers.bifseg_interactive.weight_map import (
+    Doubt,
     scribble_distance,
     uncertainty_weights,
 )
-from medseg_core.papers.bifseg_interactive.refine import bifseg_refine
 
 NONE = 255
-CUT = {"lam": 0.5, "sigma": 0.15}
+CUT, DOUBT = Cut(0.5, 0.15), Doubt()
+
+
+def refine(model, image, scribbles, *, cut=CUT, doubt=DOUBT, **tuning):
+    return bifseg_refine(model, image, scribbles, cut, FineTuning(**tuning), doubt)
 
 
 class Toy(nn.Module):
@@ -90,7 +95,7 @@ SCENE = scene()
 @pytest.mark.parametrize("finetune", ["last", "all"])
 def test_learns_from_scribbles_what_the_cut_alone_does_not(finetune):
     model, image, truth, scribbles, distractor = SCENE
-    found = bifseg_refine(model, image, scribbles, lr=0.05, finetune=finetune, steps=25, **CUT)
+    found = refine(model, image, scribbles, lr=0.05, finetune=finetune, steps=25)
     assert dice(found.crf, truth) < 0.8  # hard scribbles alone leave most of the distractor
     assert dice(found.labels, truth) > 0.9
     inside, beside = (found.prob[:, 0][where].mean() for where in (truth, distractor))
@@ -101,14 +106,14 @@ def test_learns_from_scribbles_what_the_cut_alone_does_not(finetune):
 
 def test_what_is_returned():
     model, image, _, scribbles, _ = SCENE
-    found = bifseg_refine(model, image, scribbles, rounds=3, steps=4, lr=0.02, tol=0, **CUT)
+    found = refine(model, image, scribbles, rounds=3, steps=4, lr=0.02, tol=0)
     assert found.labels.shape == found.crf.shape == found.weight.shape == scribbles.shape
     assert found.prob.shape == image.shape and not found.prob.requires_grad
     assert found.labels.dtype == found.crf.dtype == torch.int64
     with torch.no_grad():
         before = model.eval()(image).sigmoid()
-    assert torch.equal(found.crf, crf_graphcut(before, image, scribbles=scribbles, **CUT))
-    last = crf_graphcut(found.prob, image, scribbles=scribbles, **CUT)
+    assert torch.equal(found.crf, crf_graphcut(before, image, CUT, scribbles))
+    last = crf_graphcut(found.prob, image, CUT, scribbles)
     assert torch.equal(found.labels, last)
     assert (found.weight[scribbles != NONE] == 5).all()
     assert set(found.weight.unique().tolist()) == {0, 1, 5}
@@ -125,10 +130,10 @@ def test_the_model_stays_and_every_call_starts_from_it(finetune):
     model.train()  # dropout and running statistics would show
     model.last[0].weight.requires_grad_(False)
     state = copy.deepcopy(model.state_dict())
-    options = {"finetune": finetune, "rounds": 2, "steps": 5, "lr": 0.02, **CUT}
+    options = {"finetune": finetune, "rounds": 2, "steps": 5, "lr": 0.02}
     torch.manual_seed(0)
     drawn = torch.random.get_rng_state()
-    first = bifseg_refine(model, image, scribbles, **options)
+    first = refine(model, image, scribbles, **options)
     assert torch.equal(torch.random.get_rng_state(), drawn)
     assert model.training and not model.last[0].weight.requires_grad
     model.last[0].weight.requires_grad_(True)
@@ -136,7 +141,7 @@ def test_the_model_stays_and_every_call_starts_from_it(finetune):
         assert torch.equal(value, state[name])
     assert all(p.grad is None for p in Toy().parameters())
     with torch.no_grad():  # also where the caller switched gradients off
-        again = bifseg_refine(model, image, scribbles, **options)
+        again = refine(model, image, scribbles, **options)
     for name in ("labels", "prob", "weight", "crf"):
         assert torch.equal(getattr(first, name), getattr(again, name))
     assert [r.losses for r in first.history] == [r.losses for r in again.history]
@@ -152,9 +157,9 @@ def test_last_tunes_the_head_alone_on_features_computed_once(monkeypatch):
             seen.append(self)
 
     monkeypatch.setattr(bifseg, "_Network", Spy)
-    options = {"rounds": 2, "steps": 5, "lr": 0.02, "tol": 0, **CUT}
-    bifseg_refine(model, image, scribbles, **options)
-    bifseg_refine(model, image, scribbles, finetune="all", **options)
+    options = {"rounds": 2, "steps": 5, "lr": 0.02, "tol": 0}
+    refine(model, image, scribbles, **options)
+    refine(model, image, scribbles, finetune="all", **options)
     old = dict(model.named_parameters())
     for spy, moved in zip(seen, (("last",), ("last", "body", "norm")), strict=True):
         tuned = getattr(spy.forward, "__self__", spy.forward)  # the module of a bound `head`
@@ -165,21 +170,21 @@ def test_last_tunes_the_head_alone_on_features_computed_once(monkeypatch):
 
 def test_every_round_weighs_by_the_current_network(monkeypatch):
     model, image, _, scribbles, _ = SCENE
-    calls, searches = [], []
+    calls, searches, doubt = [], [], Doubt(omega=3)
 
     def spy(prob, *rest, **options):
         calls.append((prob, uncertainty_weights(prob, *rest, **options)))
-        assert torch.equal(calls[-1][1], uncertainty_weights(prob, image, scribbles, omega=3))
+        assert torch.equal(calls[-1][1], uncertainty_weights(prob, image, scribbles, doubt))
         return calls[-1][1]
 
-    def count(*rest, **options):
-        searches.append(options["limit"])
-        return scribble_distance(*rest, **options)
+    def count(image, scribbles, limit):
+        searches.append(limit)
+        return scribble_distance(image, scribbles, limit)
 
     monkeypatch.setattr(bifseg, "uncertainty_weights", spy)
     monkeypatch.setattr(bifseg, "scribble_distance", count)
-    options = {"rounds": 3, "steps": 5, "lr": 0.05, "tol": 0, "omega": 3, **CUT}
-    found = bifseg_refine(model, image, scribbles, **options)
+    options = {"rounds": 3, "steps": 5, "lr": 0.05, "tol": 0}
+    found = refine(model, image, scribbles, doubt=doubt, **options)
     assert torch.equal(found.weight, calls[-1][1])
     assert not torch.equal(calls[0][0], calls[1][0])
     assert searches == [0.2]  # the image and the scribbles stay: one search for all rounds
@@ -187,7 +192,7 @@ def test_every_round_weighs_by_the_current_network(monkeypatch):
 
 def test_the_loss_is_the_weighted_mean():
     model, image, _, scribbles, _ = SCENE
-    found = bifseg_refine(model, image, scribbles, rounds=1, steps=1, lr=1e-9, **CUT)
+    found = refine(model, image, scribbles, rounds=1, steps=1, lr=1e-9)
     with torch.no_grad():
         p = model.eval()(image)[0, 0].double().sigmoid()
     total = weights = 0.0
@@ -200,51 +205,51 @@ def test_the_loss_is_the_weighted_mean():
 
 def test_without_weights_and_without_scribbles():
     model, image, _, scribbles, _ = SCENE
-    options = {"rounds": 1, "steps": 5, "lr": 0.02, **CUT}
-    flat = bifseg_refine(model, image, scribbles, weighted=False, **options)
+    options = {"rounds": 1, "steps": 5, "lr": 0.02}
+    flat = refine(model, image, scribbles, doubt=None, **options)
     assert (flat.weight == 1).all()
-    full = bifseg_refine(model, image, scribbles, **options)
+    full = refine(model, image, scribbles, **options)
     assert not torch.equal(flat.prob, full.prob)
-    alone = bifseg_refine(model, image, None, **options)
+    alone = refine(model, image, None, **options)
     with torch.no_grad():
         p = model.eval()(image).sigmoid()[:, 0]
     assert torch.equal(alone.weight, (~((p > 0.2) & (p < 0.7))).float())
     none = torch.full_like(scribbles, NONE)
-    marked = bifseg_refine(model, image, none, **options)
+    marked = refine(model, image, none, **options)
     assert torch.equal(marked.prob, alone.prob) and torch.equal(marked.labels, alone.labels)
-    assert torch.equal(alone.crf, crf_graphcut(p[:, None], image, **CUT))
+    assert torch.equal(alone.crf, crf_graphcut(p[:, None], image, CUT))
 
 
 def test_stops_when_the_labels_stay():
     model, image, _, scribbles, _ = SCENE
-    options = {"steps": 2, "lr": 1e-9, **CUT}
-    still = bifseg_refine(model, image, scribbles, rounds=4, **options)
+    options = {"steps": 2, "lr": 1e-9}
+    still = refine(model, image, scribbles, rounds=4, **options)
     assert [turn.changed for turn in still.history] == [0]
-    assert len(bifseg_refine(model, image, scribbles, rounds=4, tol=0, **options).history) == 4
-    none = bifseg_refine(model, image, scribbles, rounds=0, **options)
+    assert len(refine(model, image, scribbles, rounds=4, tol=0, **options).history) == 4
+    none = refine(model, image, scribbles, rounds=0, **options)
     assert none.history == [] and none.weight is None and torch.equal(none.labels, none.crf)
 
 
 def test_every_pixel_in_doubt_leaves_the_network_as_it_is():
     model, image, _, _, _ = SCENE
-    found = bifseg_refine(model, image, None, t0=0, t1=1, rounds=1, steps=3, lr=0.1, **CUT)
+    found = refine(model, image, None, doubt=Doubt(0, 1), rounds=1, steps=3, lr=0.1)
     with torch.no_grad():
         prob = model.eval()(image).sigmoid()
     torch.testing.assert_close(found.prob, prob, rtol=1e-4, atol=1e-7)  # two copies round otherwise
     assert found.history[0].losses == [0, 0, 0]
 
 
-def test_in_space_with_spacing_and_all_neighbours():
+def test_in_space_and_with_all_neighbours():
     size = (6, 8, 8)
     truth = square(size, (1, 2, 2), 4)
     gen = torch.Generator().manual_seed(0)
     image = (0.2 + 0.5 * truth + 0.05 * torch.randn(truth.shape, generator=gen)).clamp(0, 1)[None]
     scribbles = torch.full(truth.shape, NONE)
     scribbles[0, 3, 3, 2:5], scribbles[0, 0, 0] = 1, 0
-    rest = {"spacing": (3.0, 1.0, 1.0), "connectivity": 26, **CUT}
-    found = bifseg_refine(Toy(3), image, scribbles, lr=0.05, steps=30, **rest)
+    cut = Cut(0.5, 0.15, 26)
+    found = refine(Toy(3), image, scribbles, cut=cut, lr=0.05, steps=30)
     assert dice(found.labels, truth) > 0.9
-    again = crf_graphcut(found.prob, image, scribbles=scribbles, **rest)
+    again = crf_graphcut(found.prob, image, cut, scribbles)
     assert torch.equal(found.labels, again)
 
 
@@ -256,34 +261,40 @@ def test_in_space_with_spacing_and_all_neighbours():
         ({"image": torch.full((1, 1, 3, 4), math.nan)}, ValueError, "image must be finite"),
         ({"scribbles": torch.full((1, 3, 5), NONE)}, ValueError, "scribbles must have the shape"),
         ({"scribbles": torch.full((1, 3, 4), 7)}, ValueError, "scribbles must be 1"),
-        ({"finetune": "head"}, ValueError, "finetune must be one of"),
-        ({"rounds": -1}, ValueError, "rounds"),
-        ({"steps": 0}, ValueError, "steps"),
-        ({"lr": 0.0}, ValueError, "lr must be positive"),
-        ({"tol": -0.1}, ValueError, "tol"),
-        ({"lam": -1.0}, ValueError, "lam"),
-        ({"sigma": 0.0}, ValueError, "sigma"),
-        ({"spacing": (0.0, 1.0)}, ValueError, "spacing"),
-        ({"connectivity": 26}, ValueError, "connectivity"),
-        ({"t0": 0.9}, ValueError, "t1"),
-        ({"omega": -1.0}, ValueError, "omega"),
-        ({"eps": -1.0}, ValueError, "eps"),
+        ({"cut": Cut(-1.0, 0.15)}, ValueError, "lam"),
+        ({"cut": Cut(0.5, 0.0)}, ValueError, "sigma"),
+        ({"cut": Cut(0.5, 0.15, 26)}, ValueError, "connectivity"),
         ({"model": nn.Conv2d(1, 1, 1)}, TypeError, "features.*head.*Conv2d"),
         ({"model": nn.Conv2d(1, 2, 1), "finetune": "all"}, ValueError, r"logits \(1, 1, 3, 4\)"),
     ],
 )
 def test_refuses(change, error, match):
     arguments = {"image": torch.zeros(1, 1, 3, 4), "scribbles": torch.full((1, 3, 4), NONE)}
-    arguments |= {"model": Toy(), **CUT} | change
+    arguments |= {"model": Toy()} | change
     with pytest.raises(error, match=match):
-        bifseg_refine(arguments.pop("model"), **arguments)
+        refine(arguments.pop("model"), **arguments)
+
+
+@pytest.mark.parametrize(
+    ("bad", "match"),
+    [
+        ({"finetune": "head"}, "finetune must be one of"),
+        ({"rounds": -1}, "rounds"),
+        ({"steps": 0}, "steps"),
+        ({"lr": 0.0}, "lr must be positive"),
+        ({"tol": -0.1}, "tol"),
+    ],
+)
+def test_fine_tuning_refuses(bad, match):
+    with pytest.raises(ValueError, match=match):
+        FineTuning(**bad)
 
 
 def test_a_network_that_answers_nan():
     model = Toy()
     model.last[2].bias.data[:] = math.nan
     with pytest.raises(FloatingPointError, match="not finite"):
-        bifseg_refine(model, torch.zeros(1, 1, 3, 4), None, **CUT)
+        refine(model, torch.zeros(1, 1, 3, 4), None)
 
 
 @pytest.mark.gpu
@@ -293,10 +304,10 @@ def test_the_network_runs_where_it_lives(finetune):
     _, image, _, scribbles, _ = SCENE
     model = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 1, 1))
     model.features, model.head = model[0], model[1]
-    options = {"finetune": finetune, "rounds": 1, "steps": 2, **CUT}
-    here = bifseg_refine(model, image, scribbles, **options)
-    there = bifseg_refine(model.cuda(), image, scribbles, **options)  # the image stays on the CPU
-    both = bifseg_refine(model, image.cuda(), scribbles.cuda(), **options)
+    options = {"finetune": finetune, "rounds": 1, "steps": 2}
+    here = refine(model, image, scribbles, **options)
+    there = refine(model.cuda(), image, scribbles, **options)  # the image stays on the CPU
+    both = refine(model, image.cuda(), scribbles.cuda(), **options)
     assert there.labels.device == there.prob.device == image.device
     assert both.labels.is_cuda and both.prob.is_cuda and both.weight.is_cuda
     torch.testing.assert_close(there.prob, here.prob, rtol=1e-3, atol=1e-3)

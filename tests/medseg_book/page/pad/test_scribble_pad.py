@@ -10,14 +10,13 @@ from hypothesis import strategies as st
 from nbclient import NotebookClient
 from scipy import ndimage
 
-from medseg_book.page import widgets
-from medseg_book.page.pad import scribbles
-from medseg_book.page.pad.scribbles import ScribblePad
-from medseg_book.page.pad.strokes import Strokes, View, largest_slice, outline, paint, zooms
+from medseg_book.page import display
+from medseg_book.page.pad import scribble_pad
+from medseg_book.page.pad.scribble_pad import ScribblePad
+from medseg_book.page.pad.strokes import Strokes, View, largest_slice, outline, paint, zoom_of
 
 BOX = np.zeros((6, 8, 10), bool)
 BOX[2:5, 2:6, 3:8] = True
-IMAGE = BOX + 0.1 * np.random.default_rng(0).normal(size=BOX.shape)
 
 
 def as_set(pixels):
@@ -84,40 +83,40 @@ def test_the_outline_holds_every_edge_between_inside_and_outside_once(seed):
 
 
 def test_strokes_add_up_the_later_one_counts_and_undo_takes_it_back():
-    strokes = Strokes((4, 4))
+    strokes = Strokes((1, 4, 4))
     assert (strokes.map() == 255).all()
-    strokes.add(np.array([[1, 0], [1, 1], [1, 2]]), 1)
-    strokes.add(np.array([[0, 1], [1, 1]]), 0)
-    assert strokes.map()[1].tolist() == [1, 0, 1, 255] and strokes.map()[0, 1] == 0
+    strokes.add(np.array([[0, 1, 0], [0, 1, 1], [0, 1, 2]]), 1)
+    strokes.add(np.array([[0, 0, 1], [0, 1, 1]]), 0)
+    assert strokes.map()[0, 1].tolist() == [1, 0, 1, 255] and strokes.map()[0, 0, 1] == 0
     strokes.undo()
-    assert strokes.map()[1].tolist() == [1, 1, 1, 255] and strokes.map()[0, 1] == 255
+    assert strokes.map()[0, 1].tolist() == [1, 1, 1, 255] and strokes.map()[0, 0, 1] == 255
     strokes.undo()
     strokes.undo()
     assert (strokes.map() == 255).all()
-    strokes.add(np.array([[3, 3]]), 1)
-    strokes.add(np.zeros((0, 2), int), 1)
+    strokes.add(np.array([[0, 3, 3]]), 1)
+    strokes.add(np.zeros((0, 3), int), 1)
     assert len(strokes.items) == 1
     strokes.clear()
     assert (strokes.map() == 255).all()
     with pytest.raises(ValueError, match="label must be 1"):
-        strokes.add(np.array([[0, 0]]), 255)
+        strokes.add(np.array([[0, 0, 0]]), 255)
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_a_view_finds_the_voxel_under_the_mouse(axis):
     volume = np.arange(4 * 5 * 6).reshape(4, 5, 6)
-    view = View(axis, 2, (10.0, 20.0))
-    row, column = view.pixel(x=65, y=12)  # the fourth column, the second row
+    view = View(axis, 2, 10.0)
+    row, column = view.pixel(x=35, y=12)  # the fourth column, the second row
     assert (round(row), round(column)) == (1, 3)
     voxels = view.voxels(np.array([[1, 3]]))
     assert view.slice(volume)[1, 3] == volume[tuple(voxels[0])]
 
 
-def test_zoom_is_isotropic_in_millimetres_and_whole_where_it_can_be():
-    assert zooms((40, 60), (1, 1), 480) == (8, 8)
-    assert zooms((64, 64, 64), (1, 1, 1), 480) == (7, 7, 7)
-    assert zooms((10, 40, 40), (4, 1, 1), 400) == (40, 10, 10)
-    assert zooms((960, 480), (1, 1), 480) == (0.5, 0.5)
+def test_zoom_is_whole_where_it_can_be():
+    assert zoom_of((40, 60, 60)) == 8
+    assert zoom_of((64, 64, 64)) == 7
+    assert zoom_of((10, 300, 40)) == 1.6
+    assert zoom_of((960, 480, 10)) == 0.5
 
 
 def test_the_slice_to_begin_with():
@@ -131,21 +130,23 @@ def test_the_slice_to_begin_with():
 # -- the pad ---------------------------------------------------------------------------------------
 
 
-def test_it_checks_its_arguments_before_anyone_draws():
-    def pad(image=IMAGE, labels=BOX, **options):
-        return ScribblePad(image, labels, solve=lambda s: s, **options)
+IMAGE = torch.from_numpy(BOX + 0.1 * np.random.default_rng(0).normal(size=BOX.shape))
+NOTHING, OBJECT = torch.zeros(BOX.shape, dtype=torch.int64), torch.from_numpy(BOX).long()
 
-    pad(torch.from_numpy(IMAGE), torch.from_numpy(BOX)[None])
-    with pytest.raises(ValueError, match=r"labels must have the shape \(6, 8, 10\)"):
-        pad(labels=BOX[0])
-    with pytest.raises(ValueError, match="truth must hold integers"):
-        pad(truth=IMAGE)
-    with pytest.raises(ValueError, match="axes of image"):
-        pad(image=IMAGE[None])
+
+def pad_of(solve=None, *, image=IMAGE, labels=NOTHING, truth=OBJECT):
+    return ScribblePad(image, labels, solve=solve, truth=truth)
+
+
+def test_it_checks_its_arguments_before_anyone_draws():
+    with pytest.raises(ValueError, match="image and labels must have one shape"):
+        pad_of(labels=NOTHING[0])
+    with pytest.raises(ValueError, match="image and truth must have one shape"):
+        pad_of(truth=OBJECT[:, 1:])
+    with pytest.raises(ValueError, match=r"image must have the shape \(D H W\)"):
+        pad_of(image=IMAGE[None])
     with pytest.raises(ValueError, match="image must be finite"):
-        pad(image=np.where(BOX, np.nan, IMAGE))
-    with pytest.raises(ValueError, match="spacing must be 3 positive numbers"):
-        pad(spacing=(1, 1))
+        pad_of(image=torch.where(OBJECT > 0, torch.nan, IMAGE))
 
 
 def event(pad, name, x, y):
@@ -160,70 +161,71 @@ def drag(pad, *places):
     event(pad, "mouse_up", *places[-1])
 
 
-def buttons(box):
-    W = pytest.importorskip("ipywidgets")
-    found = [w for row in box.children if isinstance(row, W.HBox) for w in row.children]
-    return {w.description: w for w in found if isinstance(w, W.Button)}
+def scribbles(pad):
+    return torch.from_numpy(pad.strokes.map())
 
 
-def test_draw_refine_undo_in_a_volume():
+def test_draw_refine_undo():
     pytest.importorskip("ipycanvas")
     asked = []
 
     def solve(s):
         asked.append(s)
-        return torch.from_numpy(BOX)[None]
+        return OBJECT
 
-    pad = ScribblePad(IMAGE, np.zeros(BOX.shape, int), solve=solve, truth=BOX, side=100)
-    box = pad.widget()
-    assert pad.widget() is box and pad._index.value == 3  # nothing outlined: the middle
-    pad._index.value = 4
-    drag(pad, (35, 25), (65, 25))  # zoom 10: row 2, columns 3 to 6
-    pad._brush.value = 0
+    pad = pad_of(solve)  # ten columns: zoom 48
+    box, controls = pad.widget(), pad._controls
+    assert pad.widget() is box and controls.index.value == 3  # nothing outlined: the middle
+    assert "Dice 0.000" in controls.status.value
+    controls.index.value = 4
+    drag(pad, (168, 120), (312, 120))  # row 2, columns 3 to 6
+    controls.label.value = 0
     drag(pad, (5, 5))
     want = torch.full(BOX.shape, 255)
     want[4, 2, 3:7], want[4, 0, 0] = 1, 0
-    assert torch.equal(pad.scribbles, want)
-    assert "2 strokes, 5 voxels" in pad._status.value
+    assert torch.equal(scribbles(pad), want)
+    assert "2 strokes, 5 voxels" in controls.status.value
 
-    buttons(box)["Refine"].click()
+    controls.refine.click()
     assert torch.equal(asked[0], want) and asked[0].dtype == torch.int64
-    assert torch.equal(pad.labels, torch.from_numpy(BOX).long())
-    assert "Dice 1.000" in pad._status.value and "0.000" in pad._log.value
-    row = pad.history[0]
+    assert torch.equal(pad.labels, OBJECT.bool())
+    assert "Dice 1.000" in controls.status.value and "0.000" in controls.log.value
+    first, row = pad.rounds
+    assert (first["strokes"], first["voxels"], first["dice"]) == (0, 0, 0.0)
     assert (row["strokes"], row["voxels"], row["dice"]) == (2, 5, 1.0) and row["seconds"] >= 0
 
-    pad._axis.value = 2  # columns: the largest slice, then strokes there join the others
-    pad._index.value = 9
-    drag(pad, (15, 35))
+    controls.axis.value = 2  # columns: the largest slice, then strokes there join the others
+    assert controls.index.value in range(3, 8) and controls.index.max == 9
+    controls.index.value = 9
+    drag(pad, (72, 168))
     want[3, 1, 9] = 0
-    assert torch.equal(pad.scribbles, want)
-    buttons(box)["Undo"].click()
+    assert torch.equal(scribbles(pad), want)
+    controls.undo.click()
     want[3, 1, 9] = 255
-    assert torch.equal(pad.scribbles, want)
-    buttons(box)["Clear"].click()
-    assert (pad.scribbles == 255).all()
+    assert torch.equal(scribbles(pad), want)
+    controls.clear.click()
+    assert (scribbles(pad) == 255).all()
 
 
 def test_strokes_end_where_the_mouse_leaves_and_do_not_begin_outside_the_image():
     pytest.importorskip("ipycanvas")
-    pad = ScribblePad(IMAGE[0], BOX[0], solve=lambda s: s, side=100)
+    pad = pad_of()
     pad.widget()
-    event(pad, "mouse_move", 50, 50)  # no button pressed
-    event(pad, "mouse_down", 95, 15)
-    event(pad, "mouse_out", 120, 15)
-    event(pad, "mouse_move", 15, 15)
-    event(pad, "mouse_down", 50, 99)  # below the image: 8 rows of 10 pixels
-    event(pad, "mouse_up", 50, 40)
-    assert (pad.scribbles == 255).sum() == 79 and pad.scribbles[1, 9] == 1
-    pad._canvas.marks._handle_frontend_event(
-        None, {"event": "touch_start", "touches": [{"x": 5, "y": 5}]}, []
-    )
+    event(pad, "mouse_move", 240, 240)  # no button pressed
+    event(pad, "mouse_down", 456, 72)
+    event(pad, "mouse_out", 600, 72)
+    event(pad, "mouse_move", 72, 72)
+    event(pad, "mouse_down", 240, 400)  # below the image: 8 rows of 48 pixels
+    event(pad, "mouse_up", 240, 200)
+    drawn = scribbles(pad)[3]
+    assert (drawn == 255).sum() == 79 and drawn[1, 9] == 1
+    start = {"event": "touch_start", "touches": [{"x": 5, "y": 5}]}
+    pad._canvas.marks._handle_frontend_event(None, start, [])
     pad._canvas.marks._handle_frontend_event(None, {"event": "touch_end", "touches": []}, [])
-    assert pad.scribbles[0, 0] == 1
-    pad._thick.value = 3
-    drag(pad, (55, 55))
-    assert (pad.scribbles == 1).sum() == 1 + 1 + 9
+    assert scribbles(pad)[3, 0, 0] == 1
+    pad._controls.thickness.value = 3
+    drag(pad, (264, 264))
+    assert (scribbles(pad) == 1).sum() == 1 + 1 + 9
 
 
 def test_an_error_of_solve_is_shown_and_the_pad_lives_on():
@@ -232,28 +234,18 @@ def test_an_error_of_solve_is_shown_and_the_pad_lives_on():
     def solve(s):
         if (s == 255).all():
             raise RuntimeError("draw <something> first")
-        return np.zeros((3, 3))
+        return torch.zeros(3, 3)
 
-    pad = ScribblePad(IMAGE[0], BOX[0], solve=solve)
-    refine = buttons(pad.widget())["Refine"]
+    pad = pad_of(solve)
+    pad.widget()
+    refine, status = pad._controls.refine, pad._controls.status
     refine.click()
-    assert "RuntimeError: draw &lt;something&gt; first" in pad._status.value
+    assert "RuntimeError: draw &lt;something&gt; first" in status.value
     drag(pad, (5, 5))
     refine.click()
-    assert "labels must have the shape (8, 10)" in pad._status.value
-    assert not refine.disabled and pad.history == []
-    assert torch.equal(pad.labels, torch.from_numpy(BOX[0]).long())
-
-
-def test_dice_leaves_out_what_the_truth_ignores():
-    truth = BOX[3].astype(int)
-    truth[0] = 255
-    labels = BOX[3].copy()
-    labels[0] = True
-    pad = ScribblePad(IMAGE[3], labels, solve=None, truth=truth)
-    assert pad._dice() == 1.0
-    assert ScribblePad(IMAGE[3], BOX[0], solve=None, truth=BOX[0])._dice() == 1.0  # both empty
-    assert ScribblePad(IMAGE[3], BOX[3], solve=None)._dice() is None
+    assert "must have one shape" in status.value and "(3, 3)" in status.value
+    assert not refine.disabled and len(pad.rounds) == 1
+    assert torch.equal(pad.labels, NOTHING.bool())
 
 
 def shown(monkeypatch, pad):
@@ -264,13 +256,13 @@ def shown(monkeypatch, pad):
 
 
 def test_what_a_cell_shows(monkeypatch):
-    pad = ScribblePad(IMAGE, BOX, solve=lambda s: s)
+    pad = pad_of()
     assert "Open this chapter" in shown(monkeypatch, pad).data
-    monkeypatch.setattr(widgets, "interactive", lambda: True)
+    monkeypatch.setattr(display, "attended_shell", lambda: object())
     with monkeypatch.context() as m:
         m.setitem(sys.modules, "ipycanvas", None)  # as if it were not installed
         m.delitem(sys.modules, "medseg_book.page.pad.slice_canvas", raising=False)
-        assert shown(m, pad).data == scribbles.MISSING
+        assert shown(m, pad).data == scribble_pad.MISSING
         with pytest.raises(ImportError, match=r"medseg-core\[live\]"):
             pad.widget()
     pytest.importorskip("ipycanvas")
@@ -279,9 +271,10 @@ def test_what_a_cell_shows(monkeypatch):
 
 def test_a_stored_notebook_keeps_one_line_of_text():
     source = """
-import numpy as np
-from medseg_book.page.pad.scribbles import ScribblePad
-ScribblePad(np.eye(8), np.eye(8, dtype=int), solve=lambda s: 1 / 0)
+import torch
+from medseg_book.page.pad.scribble_pad import ScribblePad
+x = torch.eye(8)[None]
+ScribblePad(x, x.long(), solve=lambda s: 1 / 0, truth=x > 0)
 """
     nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
     NotebookClient(nb, kernel_name="python3", timeout=60).execute()
