@@ -39,9 +39,10 @@ extended: bool = False  # also the rows "one funnel" and "2-D U-Net"
 overrides: dict = {}  # settings to change, for example {"steps": 500}
 dataset: str = "phantom"  # phantom | duke (train on it) | spectralis (look at it)
 
-# %%
+# %% tags=["hide-input"]
 import dataclasses
 import math
+from functools import partial
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -49,89 +50,46 @@ import torch
 from IPython.display import display
 from matplotlib import patheffects
 from scipy import ndimage
-from torch.nn import functional as F
 
-from medseg_book.page import claims, plotting, scales, sources, widgets
-from medseg_book.page.compare import Results, run_arms
-from medseg_core import checks, rng
+from medseg_book.page import claims, compare, plotting, scales, sources, widgets
+from medseg_core import rng
 from medseg_core.datasets import DukeAMD, SpectralisExport
 from medseg_core.metrics.stats import paired_test
-from medseg_core.models.unet import UNet
+from medseg_core.papers.selected_dimensions_oct import experiment
+from medseg_core.papers.selected_dimensions_oct.augment import augment
+from medseg_core.papers.selected_dimensions_oct.blocks import Funnel
 from medseg_core.papers.selected_dimensions_oct.losses import hard_column_mse
-from medseg_core.papers.selected_dimensions_oct.network import (
-    Funnel,
-    SelectedDimNet,
-    receptive_field,
-)
+from medseg_core.papers.selected_dimensions_oct.network import SelectedDimNet
+from medseg_core.papers.selected_dimensions_oct.pixel_reference import region_borders, region_step
+from medseg_core.papers.selected_dimensions_oct.receptive_field import receptive_field
 from medseg_core.papers.selected_dimensions_oct.sampler import LossHistorySampler
-from medseg_core.papers.selected_dimensions_oct.scores import boundary_mae, column_dice
-from medseg_core.phantoms.oct.bscan import oct_bscan, oct_bscan_params, render_oct_bscan
-from medseg_core.training.fit import fit
-from medseg_core.training.samplers import batches
+from medseg_core.papers.selected_dimensions_oct.scores import (
+    boundary_mae,
+    column_dice,
+    layer_errors,
+)
+from medseg_core.phantoms import oct_bscan_params, render_oct_bscan
 
 plotting.style()
 
+# %% tags=["hide-output"]
+sources.show(experiment.Settings)
 
-# %%
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """What the three scales change; any of it can be set through `overrides`."""
-
-    height: int = 64  # H, rows of a B-scan; a power of two
-    width: int = 128  # columns, layers; a multiple of the height
-    ga_width: int = 64  # columns, atrophy
-    slices: int = 4  # B-scans per volume of the phantom
-    n_train: int = 60  # B-scans
-    n_validation: int = 40
-    n_test: int = 80
-    speckle: float = 0.3  # of the phantom
-    registration: int = 3  # largest error of the atrophy's reference, columns
-    duke: tuple = ((159, 5), (10, 10), (100, 100))  # volumes (AMD, control) of the three parts
-    every: int = 10  # of the annotated B-scans of Duke, this many-th is read
-    ch: tuple = (12, 16, 24, 32, 48, 64, 64)  # channels per level
-    head_ch: int = 128  # channels of base 1's classifier
-    norm: str = "batch"  # layers; "group" for batches of one image
-    ga_norm: str = "batch"
-    steps: int = 250  # updates of every arm
-    ga_steps: int = 250
-    batch: int = 8
-    ga_batch: int = 8
-    rates: tuple = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)  # learning rates that are tried
-    ga_rates: tuple = (3e-4, 1e-3, 3e-3, 1e-2)
-    halvings: int = 1  # of the learning rate, at even distances
-    ga_halvings: int = 1
-    shift: float = 0.125  # largest random translation, share of the image
-    window: int = 100  # updates that the sampler's median looks back
-    boost: float = 2.0  # weight of a hard image
-    validate_every: int = 50
-    n_seeds: int = 3
-    expected: str = "about five minutes on two CPU cores"
-
-
-# %%
-SETTINGS = {
-    "smoke": Settings(
-        height=32, width=64, ga_width=32, slices=2, n_train=8, n_validation=8, n_test=12,
-        duke=((2, 1), (1, 1), (2, 2)), every=1, ch=(8,) * 6, head_ch=16, steps=20, ga_steps=20, batch=4, ga_batch=4,
-        rates=(3e-3,), ga_rates=(3e-3,), validate_every=10, n_seeds=1, expected="half a minute",
-    ),
-    "lesson": Settings(),
-    "paper": Settings(
-        height=512, width=1024, ga_width=512, slices=20, n_train=1500, n_validation=400,
-        n_test=800, registration=24, every=1, ch=tuple(32 * 2 ** (k // 2) for k in range(10)),
-        head_ch=1024, norm="group", steps=400_000, ga_steps=20_000, batch=1, ga_batch=4,
-        rates=(2e-5,), ga_rates=(1e-5,), halvings=3, validate_every=2000,
-        expected="days on one GPU",
-    ),
-}  # fmt: skip
+# %% tags=["hide-input"]
 run = scales.begin(
-    "selected-dimensions-oct", SETTINGS, scale=scale, seed=seed, device=device,
-    overrides=overrides, data_dir=data_dir, extended=extended,
-)  # fmt: skip
-s = run.s
+    "selected-dimensions-oct",
+    experiment.SETTINGS,
+    scale=scale,
+    seed=seed,
+    device=device,
+    overrides=overrides,
+    data_dir=data_dir,
+    dataset=dataset,
+    sources={"phantom": None, "duke": DukeAMD, "spectralis": SpectralisExport},
+    extended=extended,
+)
+s, first = run.s, run.seeds[0]
 levels = int(math.log2(s.height))  # until one pixel is left
-# Small networks on a CPU leave cores idle: the runs of a comparison then share them.
-workers = min(torch.get_num_threads(), 4) if run.device.type == "cpu" and not run.smoke else 1
 
 # %% [markdown]
 # ## The problem
@@ -150,54 +108,25 @@ workers = min(torch.get_num_threads(), 4) if run.device.type == "cpu" and not ru
 # picture of the eye's back as seen from the front, and then aligned with the OCT (*registration*); so it is
 # a yes or no per column too.
 
+# %% tags=["hide-output"]
+sources.show(experiment.load_phantom, experiment.load_duke)
 
-# %%
-def load_phantom_layers():
-    """Train, validation, test: disjoint volumes of one seed, half of them with AMD."""
-    counts = {0: s.n_train, 5000: s.n_validation, 10_000: s.n_test}
-    options = {"slices": s.slices, "pathology": "drusen", "speckle": s.speckle}
-    size = (s.height, s.width)
-    return [oct_bscan(n, size, run.seed, start=at, **options) for at, n in counts.items()]
-
-
-def load_ga():
-    """Atrophy is on the phantom always: no public set has a reference for it."""
-    counts = {0: s.n_train, 5000: s.n_validation, 10_000: s.n_test}
-    options = {"slices": s.slices, "pathology": "ga", "registration_error": s.registration}
-    size = (s.height, s.ga_width)
-    return [
-        oct_bscan(n, size, run.seed, start=at, speckle=s.speckle, **options)
-        for at, n in counts.items()
-    ]
-
-
-def load_duke():
-    """Disjoint volumes, by number; of their annotated B-scans the `every`-th."""
-    reader = DukeAMD(run.data_dir)
-    reader.check().require()
-    grid = {"size": (s.height, s.width), "spacing": max(1.0, 512 / s.height)}
-    volumes = dict(zip(("train", "validation", "test"), s.duke, strict=True))
-    return [reader.load(part[:: s.every], **grid) for part in reader.split(volumes)]
-
-
-# %%
-checks.choice(dataset, "dataset", ("phantom", "duke", "spectralis"))
-if (dataset == "phantom") != (run.data_dir is None):
-    raise ValueError(
-        f"dataset={dataset!r} and data_dir={data_dir!r} do not fit: the phantom takes no folder, "
-        "a real data set needs one"
-    )
-train, validation, test = load_duke() if dataset == "duke" else load_phantom_layers()
-ga_train, ga_validation, ga_test = load_ga()
+# %% tags=["hide-input"]
+if dataset == "duke":
+    layers_data = experiment.load_duke(s, run.reader)
+else:
+    layers_data = experiment.load_phantom("layers", s, run.seed)
+ga_data = experiment.load_phantom("ga", s, run.seed)  # no public set has a reference for it
+train, validation, test = layers_data
+ga_test = ga_data.test
 names = train["surface_names"]
-for task, parts in (
-    ("layers", (train, validation, test)),
-    ("GA", (ga_train, ga_validation, ga_test)),
-):
+for task, parts in (("layers", layers_data), ("GA", ga_data)):
     counts = [f"{len(d['image'])} of {len(d['group'].unique())} volumes" for d in parts]
     print(f"{task:<7} B-scans: {counts[0]} train, {counts[1]} validate, {counts[2]} test")
-print(f"AMD: {test['amd'].float().mean():.0%} of the test B-scans; columns with GA: "
-      f"{ga_test['columns'].float().mean():.0%}")  # fmt: skip
+print(
+    f"AMD: {test['amd'].float().mean():.0%} of the test B-scans; columns with GA: "
+    f"{ga_test['columns'].float().mean():.0%}"
+)
 
 # %% [markdown]
 # The data are the book's own phantom, [`oct_bscan`](../guide/phantoms-oct). Drusen and vessels cast
@@ -216,12 +145,6 @@ def steepest(data):
     smooth = ndimage.gaussian_filter(data["image"][:, 0].numpy(), (0, s.height / 50, 2))
     change = np.diff(smooth, axis=1)  # between row r and r + 1
     return torch.from_numpy(np.stack([change.argmax(1), change.argmin(1)], 1) + 0.5)
-
-
-def mean_over(data, error, amd):
-    """Mean of per-volume errors (G, K) over the volumes with or without AMD."""
-    is_amd = torch.stack([data["amd"][data["group"] == g][0] for g in data["group"].unique()])
-    return torch.nanmean(error[is_amd == amd], 0)
 
 
 def faded(data):
@@ -426,9 +349,8 @@ some = torch.randn(2, 5, 2 ** min(levels, 6), 12)
 funnel = Funnel(5, min(levels, 6), norm=s.norm).eval()
 with torch.no_grad():
     by_hand, real = funnel_from_scratch(some, funnel), funnel(some)
-agree = torch.allclose(by_hand, real, atol=1e-4, rtol=1e-4)
-print(f"{tuple(some.shape)} -> {tuple(real.shape)}; from scratch and Funnel "
-      f"{'agree' if agree else 'DISAGREE'}.")  # fmt: skip
+assert torch.allclose(by_hand, real, atol=1e-4, rtol=1e-4)
+print(f"{tuple(some.shape)} -> {tuple(real.shape)}; from scratch and Funnel agree.")
 
 # %% [markdown]
 # The whole network, with the paper's two baselines as special cases. **Base 1** is the first row of
@@ -437,43 +359,30 @@ print(f"{tuple(some.shape)} -> {tuple(real.shape)}; from scratch and Funnel "
 # position squeezed through one pixel.
 
 # %% tags=["hide-output"]
-sources.show(SelectedDimNet.forward, SelectedDimNet._funnel, Funnel)
+sources.show(SelectedDimNet.forward, SelectedDimNet._funnel, Funnel, experiment.network)
 
 # %% [markdown]
 # How large are they, and how many columns of the image can reach one column's answer?
 
+
 # %%
-KINDS = {
-    "proposed": {},
-    "base 1": {"encoder": False, "funnels": "first", "head_ch": s.head_ch},
-    "base 2": {"funnels": "none"},
-    "one funnel": {"funnels": "first"},
-}
-
-
-def network(kind, task):
-    out_ch, norm = (len(names), s.norm) if task == "layers" else (1, s.ga_norm)
-    return SelectedDimNet(s.height, levels, s.ch, out_ch, norm=norm, **KINDS[kind])
-
-
 def columns_seen(kind, height, width):
     """Receptive field in columns; it does not depend on the number of channels."""
-    depth = int(math.log2(height))
-    thin = KINDS[kind] | ({"head_ch": 2} if kind == "base 1" else {})
-    return receptive_field(
-        SelectedDimNet(height, depth, (2,) * (depth + 1), 1, **thin), (height, width)
-    )[0]
+    thin = dataclasses.replace(s, height=height, ch=(2,) * (int(math.log2(height)) + 1), head_ch=2)
+    return receptive_field(experiment.network(kind, "layers", thin), (height, width))[0]
 
 
-reach = {kind: columns_seen(kind, s.height, 2 * s.height) for kind in KINDS}
-for kind in KINDS:
-    size = sum(p.numel() for p in network(kind, "layers").parameters())
+reach = {kind: columns_seen(kind, s.height, 2 * s.height) for kind in experiment.KINDS}
+for kind in reach:
+    size = sum(p.numel() for p in experiment.network(kind, "layers", s).parameters())
     more = " or more" if reach[kind] >= 2 * s.height else ""
     print(f"{kind:<11} {size:>9,} parameters; a column's answer sees {reach[kind]}{more} columns")
 wide = columns_seen("base 1", 512, 64)
-print(f"base 1 sees {reach['base 1'] / s.width:.0%} of the image's width (layers) or "
-      f"{reach['base 1'] / s.ga_width:.0%} (GA); at the paper's size {wide} columns, {wide / 1024:.0%} or "
-      f"{wide / 512:.0%}")  # fmt: skip
+print(
+    f"base 1 sees {reach['base 1'] / s.width:.0%} of the image's width (layers) or "
+    f"{reach['base 1'] / s.ga_width:.0%} (GA); at the paper's size {wide} columns, "
+    f"{wide / 1024:.0%} or {wide / 512:.0%}"
+)
 
 # %% [markdown]
 # Base 1's field grows by four columns per residual block, so that in a small image it covers a larger
@@ -487,7 +396,7 @@ print(f"base 1 sees {reach['base 1'] / s.width:.0%} of the image's width (layers
 # to an en-face image, which the paper names as future work, is the same class:
 
 # %%
-volume_net = SelectedDimNet(16, 4, (4,) * 5, 1, spatial_dims=3, drop=1)
+volume_net = SelectedDimNet(16, (4,) * 5, 1, spatial_dims=3, drop=(1,))
 with torch.no_grad():
     en_face = volume_net.eval()(torch.randn(1, 1, 16, 16, 32))
 print(f"volume (1, 1, 16, 16, 32), axis 1 dropped -> {tuple(en_face.shape)}")
@@ -517,13 +426,13 @@ def loss_from_scratch(pred, target, valid):
     return total
 
 
+k = (train["valid"].sum(1) > 1).nonzero()[:4, 0]  # one column alone is never above its mean
 with torch.no_grad():
-    guess = network("proposed", "layers").eval()(train["image"][:4])
-goal, seen = train["surfaces"][:4] / s.height, train["valid"][:4]
-ours = hard_column_mse(guess, goal, seen, reduction="none")
+    guess = experiment.network("proposed", "layers", s).eval()(train["image"][k])
+goal, seen = train["surfaces"][k] / s.height, train["valid"][k]
 by_hand = torch.stack([loss_from_scratch(*x) for x in zip(guess, goal, seen, strict=True)])
-same = torch.allclose(ours, by_hand, rtol=1e-4)
-print(f"From scratch and hard_column_mse {'agree' if same else 'DISAGREE'}.")
+assert torch.allclose(hard_column_mse(guess, goal, seen), by_hand, rtol=1e-4)
+print("From scratch and hard_column_mse agree.")
 
 # %% [markdown]
 # Hard *images* come back sooner, too: an image whose loss was above the median of the last hundred
@@ -542,31 +451,8 @@ sources.show(hard_column_mse, LossHistorySampler)
 # by a row moves its borders by a row: a target that were not moved would be wrong, and one that leaves
 # the image must not count.
 
-
-# %%
-def augment(batch, gen):
-    """Random translation and flip of images and targets, and for GA a random gamma."""
-    image = batch["image"][:, 0]  # (B,H,W)
-    b, h, w = image.shape
-    down, right = (
-        torch.randint(-int(n * s.shift), int(n * s.shift) + 1, (b, 1), generator=gen)
-        for n in (h, w)
-    )
-    row = (torch.arange(h) - down).clamp(0, h - 1)  # (B,H): where each row comes from
-    column = torch.arange(w) - right
-    column = torch.where(torch.rand(b, 1, generator=gen) < 0.5, column.flip(1), column)
-    inside, column = (column >= 0) & (column < w), column.clamp(0, w - 1)
-    image = image.gather(1, row[:, :, None].expand(b, h, w))
-    image = image.gather(2, column[:, None].expand(b, h, w))[:, None].contiguous()
-    valid = batch["valid"].gather(1, column) & inside
-    out = batch | {"image": image, "valid": valid}
-    if "columns" in batch:
-        gamma = torch.exp(0.4 * (2 * torch.rand(b, 1, 1, 1, generator=gen) - 1))
-        return out | {"image": image**gamma, "columns": batch["columns"].gather(1, column)}
-    rows = batch["surfaces"]
-    rows = rows.gather(2, column[:, None].expand(-1, rows.shape[1], -1)) + down[:, :, None]
-    return out | {"surfaces": rows, "valid": valid[:, None] & (rows >= 0) & (rows <= h - 1)}
-
+# %% tags=["hide-output"]
+sources.show(augment)
 
 # %% [markdown]
 # A test that does not look at our arithmetic: paint the border into an image, augment both, and
@@ -576,180 +462,58 @@ def augment(batch, gen):
 gen = rng.generator(run.seed, stream="augmentation test")
 at = train["surfaces"][:, :1].nan_to_num().round().clamp(0, s.height - 1)
 painted = (torch.arange(s.height).view(1, 1, -1, 1) == at[:, :, None]).float()  # (N,1,H,W)
-moved = augment({"image": painted, "surfaces": at, "valid": train["valid"]}, gen)
+known = train["valid"] & (
+    at[:, 0] > 0
+)  # the edge repeats: paint in the top row would leave a trail
+moved = augment({"image": painted, "surfaces": at, "valid": known}, gen, shift=s.shift)
 where = moved["image"][:, 0].argmax(1)  # (N,W)
 right = (where == moved["surfaces"][:, 0])[moved["valid"][:, 0]]
-print(f"The paint lies where the moved target says in {right.float().mean():.0%} of the "
-      f"{len(right)} valid columns.")  # fmt: skip
-
+assert right.all()
+print(
+    f"The paint lies where the moved target says in {right.float().mean():.0%} of the "
+    f"{len(right)} valid columns."
+)
 
 # %% [markdown]
 # What the comparison measures: errors per layer and group of eyes, and their tail.
 
-
-# %%
-@torch.no_grad()
-def predict(model, images):
-    model.eval()
-    parts = images.split(max(s.batch, s.ga_batch))
-    return torch.cat([model(x.to(run.device)).cpu() for x in parts])
-
-
-def cells(pred, data):
-    """Mean absolute error (px) of each layer in controls and in AMD, and over the six of them."""
-    error = boundary_mae(pred, data["surfaces"], data["valid"], data["group"])  # (volumes, 3)
-    table = {
-        f"{name} {who}": float(value)
-        for who, amd in (("control", False), ("AMD", True))
-        for name, value in zip(names, mean_over(data, error, amd), strict=True)
-    }
-    return table | {"overall": float(np.nanmean([*table.values()]))}
-
-
-def largest(pred, data):
-    """99th percentile of the absolute errors of all annotated columns and layers."""
-    error = (pred - data["surfaces"]).abs().transpose(1, 2)[data["valid"]]
-    return float(error.flatten().quantile(0.99))
-
+# %% tags=["hide-output"]
+sources.show(layer_errors, boundary_mae, column_dice)
 
 # %% [markdown]
 # One function per task makes the arms. Weights with the best validation score are kept, by the metric
 # that the test will use. The head starts at the training mean of each layer, for all arms alike.
 
-
-# %%
-def train_arm(model, data, task, loss, judge, test_images, lr, seed, rows=None):
-    """The shared loop; what the arms return beside their metrics."""
-    steps, batch, halvings = (
-        (s.steps, s.batch, s.halvings)
-        if task == "layers"
-        else (s.ga_steps, s.ga_batch, s.ga_halvings)
-    )
-    seen = {k: data[k] for k in ("image", "valid", "surfaces" if task == "layers" else "columns")}
-    history = fit(
-        model, batches(seen, batch, steps=steps, seed=seed, augment=augment, rows=rows), loss,
-        steps=steps, lr=lr, schedule=lambda t: 0.5 ** int(t * (halvings + 1)), validate=judge,
-        validate_every=s.validate_every, progress=False,
-    )  # fmt: skip
-    extras = {"history": history, "test": predict(model, test_images)}
-    if seed == run.seeds[0]:
-        extras["state"] = {k: v.cpu() for k, v in model.state_dict().items()}
-    return {"updates": history.updates, "images": history.images, "extras": extras}
-
-
-@torch.no_grad()
-def start_at(model, values):
-    """Let the head answer `values` before it has learnt anything."""
-    head = model.head[-1] if isinstance(model.head, torch.nn.Sequential) else model.head
-    head.weight.mul_(0.1)
-    head.bias[:] = torch.as_tensor(values)
-    return model.to(run.device)
-
+# %% tags=["hide-output"]
+sources.show(experiment.layers_arm, experiment.predict)
 
 # %% [markdown]
 # The arms of the layers (`hard=False` is the plain mean of all columns):
 
 
 # %%
-def layers_arm(kind, lr, hard=True):
-    """Arm: heights of the three borders, by squared error over hard (or over all) columns."""
-
-    def arm(seed):
-        known = train["valid"][:, None].expand_as(train["surfaces"])
-        mean = [train["surfaces"][:, k][known[:, k]].mean() / s.height for k in range(len(names))]
-        model = start_at(network(kind, "layers"), mean)
-        sampler = LossHistorySampler(len(train["image"]), s.window, s.boost)
-
-        def loss(model, batch):
-            target = batch["surfaces"] / s.height
-            losses = hard_column_mse(
-                model(batch["image"]), target, batch["valid"], hard=hard, reduction="none"
-            )
-            sampler.update(batch["index"], losses)
-            return losses.mean()
-
-        def judge(model):
-            return -cells(s.height * predict(model, validation["image"]), validation)["overall"]
-
-        out = train_arm(model, train, "layers", loss, judge, test["image"], lr, seed, sampler.draw)
-        pred = out["extras"]["test"] = s.height * out["extras"]["test"]
-        return out | cells(pred, test) | {"p99": largest(pred, test)}
-
-    return arm
+def training_step(model, batch, sampler, hard=True):
+    """One update's loss: each image's error in its hard columns, which the sampler remembers."""
+    target = batch["surfaces"] / s.height
+    losses = hard_column_mse(model(batch["image"]), target, batch["valid"], hard=hard)  # (B,)
+    sampler.update(batch["index"], losses)
+    return losses.mean()
 
 
 # %% [markdown]
 # And those of GA. *Dice* is twice the number of columns that both call atrophy, over the sum of what
 # either calls so: 1 is agreement, 0 none.
 
-
-# %%
-def ga_arm(kind, lr):
-    """Arm: atrophy yes or no, by binary cross entropy over the columns."""
-
-    def arm(seed):
-        share = ga_train["columns"].float().mean()
-        model = start_at(network(kind, "ga"), torch.logit(share))
-
-        def loss(model, batch):
-            losses = F.binary_cross_entropy_with_logits(
-                model(batch["image"])[:, 0], batch["columns"].float(), reduction="none"
-            )
-            return losses[batch["valid"]].mean()
-
-        def judge(model):
-            logits = predict(model, ga_validation["image"])[:, 0]
-            dice = column_dice(logits > 0, ga_validation["columns"], ga_validation["group"])
-            return float(torch.nanmean(dice))
-
-        out = train_arm(model, ga_train, "ga", loss, judge, ga_test["image"], lr, seed)
-        found = out["extras"]["test"][:, 0] > 0
-        clean = ga_test["hidden"]["columns_clean"]
-        return out | {
-            "dice": column_dice(found, ga_test["columns"], ga_test["group"]),
-            "clean": column_dice(found, clean, ga_test["group"]),
-        }
-
-    return arm
-
+# %% tags=["hide-output"]
+sources.show(experiment.ga_arm)
 
 # %% [markdown]
 # `extended` adds a 2-D U-Net as an outside reference, which the paper does not have: it labels the
 # pixels between the borders, and a border is where a column's labels change. (For GA there is no
 # such row: nobody has labels of pixels.)
 
-
-# %%
-def unet_arm(lr):
-    """Arm: pixels' regions by cross entropy; a border's row from the count of pixels above it."""
-
-    def rows(logits):
-        region = logits.argmax(1, keepdim=True)  # (N,1,H,W): 0 above the ILM … K below BM
-        k = torch.arange(len(names)).view(1, -1, 1, 1).to(region)
-        return (region <= k).sum(2) - 0.5  # (N,K,W)
-
-    def arm(seed):
-        model = UNet(2, 1, len(names) + 1, s.ch[: levels - 1]).to(run.device)
-        sampler = LossHistorySampler(len(train["image"]), s.window, s.boost)
-
-        def loss(model, batch):
-            row = torch.arange(s.height, device=run.device).view(1, 1, -1, 1)
-            region = (batch["surfaces"][:, :, None] <= row).sum(1)  # (B,H,W)
-            losses = F.cross_entropy(model(batch["image"]), region, reduction="none").mean(1)
-            valid = batch["valid"].all(1)
-            losses = (losses * valid).sum(1) / valid.sum(1).clamp_min(1)
-            sampler.update(batch["index"], losses)
-            return losses.mean()
-
-        def judge(model):
-            return -cells(rows(predict(model, validation["image"])), validation)["overall"]
-
-        out = train_arm(model, train, "layers", loss, judge, test["image"], lr, seed, sampler.draw)
-        pred = out["extras"]["test"] = rows(out["extras"]["test"])
-        return out | cells(pred, test) | {"p99": largest(pred, test)}
-
-    return arm
-
+# %% tags=["hide-output"]
+sources.show(region_step, region_borders)
 
 # %% [markdown]
 # **Tuning**, the same for every arm: its own learning rate, chosen by its validation score with the first
@@ -757,55 +521,46 @@ def unet_arm(lr):
 # counts as the first of its seeds. To save time the plain loss takes the proposed network's rate.
 
 
-# %%
-def compare(makers, rates):
+# %% tags=["hide-input"]
+def compared(makers, rates):
     """Choose each arm's rate on the first seed, run the other seeds with it; (results, rates)."""
-    trials = {f"{name}, rate {lr:.2g}": make(lr) for name, make in makers.items() for lr in rates}
-    tuning = run_arms(trials, run.seeds[:1], workers=workers)
-    chosen, records = {}, []
-    for name in makers:
-        tried = {lr: tuning.get(f"{name}, rate {lr:.2g}", run.seeds[0]) for lr in rates}
-        scores = {
-            lr: (record.extras["history"].best or (0, -math.inf))[1] for lr, record in tried.items()
-        }
-        chosen[name] = max(scores, key=scores.get)
-        records.append(dataclasses.replace(tried[chosen[name]], arm=name))
-        listed = ", ".join(f"{lr:.2g}: {score:.3f}" for lr, score in scores.items())
-        end = len(rates) > 1 and chosen[name] in (min(rates), max(rates))
-        note = " (an end of the grid)" if end else ""
-        print(f"{name:<11} validation at rate {listed} → {chosen[name]:.2g}{note}")
-    if run.seeds[1:]:
-        arms = {name: make(chosen[name]) for name, make in makers.items()}
-        records += run_arms(arms, run.seeds[1:], workers=workers).records
-    return Results(records), chosen
+    tuned = compare.tuned(makers, rates, first, workers=run.workers)
+    display(tuned.table())
+    arms = {arm: make(tuned.chosen[arm]) for arm, make in makers.items()}
+    if len(run.seeds) == 1:
+        return tuned.results, tuned.chosen
+    others = compare.run_arms(arms, run.seeds[1:], workers=run.workers)
+    return tuned.results + others, tuned.chosen
 
 
 # %% [markdown]
 # Now everything is trained: the longest cell.
 
 # %%
-makers = {
-    kind: lambda lr, kind=kind: layers_arm(kind, lr) for kind in ("proposed", "base 1", "base 2")
-}
+shared = {"s": s, "device": run.device, "keep": first}
+layers_arm = partial(experiment.layers_arm, parts=layers_data, **shared)
+ga_arm = partial(experiment.ga_arm, parts=ga_data, **shared)
+
+makers = {kind: partial(layers_arm, kind, step=training_step)
+          for kind in ("proposed", "base 1", "base 2")}  # fmt: skip
 if run.extended:
-    makers["one funnel"] = lambda lr: layers_arm("one funnel", lr)
-    makers["2-D U-Net"] = unet_arm
+    makers["one funnel"] = partial(layers_arm, "one funnel", step=training_step)
+    makers["2-D U-Net"] = partial(layers_arm, experiment.UNET, step=region_step)
 print("Layers: minus the mean absolute error in px")
-layers, rates = compare(makers, s.rates)
-plain = {"plain MSE": layers_arm("proposed", rates["proposed"], hard=False)}
-layers = layers + run_arms(plain, run.seeds, workers=workers)
+layers, rates = compared(makers, s.rates)
+plain = layers_arm("proposed", rates["proposed"], partial(training_step, hard=False))
+layers = layers + compare.run_arms({"plain MSE": plain}, run.seeds, workers=run.workers)
+layers.same_budget(*layers.arms)
+
 print("GA: Dice")
-ga_makers = {
-    kind: lambda lr, kind=kind: ga_arm(kind, lr) for kind in ("proposed", "base 1", "base 2")
-}
-ga, _ = compare(ga_makers, s.ga_rates)
+ga_makers = {kind: partial(ga_arm, kind) for kind in ("proposed", "base 1", "base 2")}
+ga, _ = compared(ga_makers, s.ga_rates)
 
 # %% [markdown]
 # At the highest rate training fails for all, at the lowest it gets less far, and no arm has chosen an end of the
 # grid. Did they learn? The first seed's curves. The plain loss is another one, and not shown beside the others.
 
 # %% mystnb={"image": {"alt": "Validation error of the layers and validation Dice of atrophy over the updates, for the proposed network and both baselines."}}
-first = run.seeds[0]
 figure, axes = plt.subplots(1, 3, figsize=(7, 2.5))
 for arm in ("proposed", "base 1", "base 2", "plain MSE"):
     history = layers.get(arm, first).extras["history"]
@@ -1063,7 +818,7 @@ for line, (what, k) in zip(axes, chosen.items(), strict=True):
         maps[arm] = torch.sigmoid(ga.get(arm, first).extras["test"][of, 0])
     for axis, (name, picture) in zip(line, maps.items(), strict=True):
         shown = axis.imshow(picture.float(), cmap="cividis", vmin=0, vmax=1, aspect="auto")
-        score = f": {ga.value(name, first, 'dice')[k]:.2f}" if name in KINDS else ""
+        score = f": {ga.value(name, first, 'dice')[k]:.2f}" if name in ga.arms else ""
         axis.set_title(f"{name}{score}", fontsize=8.5)
         axis.set(xticks=[], yticks=[])
         axis.grid(False)
@@ -1083,7 +838,7 @@ plotting.show(figure)
 
 # %%
 def trained(arm, results=layers):
-    model = network(arm, "layers" if results is layers else "ga")
+    model = experiment.network(arm, "layers" if results is layers else "ga", s)
     model.load_state_dict(results.get(arm, first).extras["state"])
     return model.eval()
 
@@ -1442,15 +1197,9 @@ for arm, found in answers.items():
 
 # %% mystnb={"image": {"alt": "Real B-scans with the borders that the network trained on the phantom finds, and the device's own."}}
 if dataset == "spectralis":
-    reader = SpectralisExport(run.data_dir)
-    reader.check().require()
-    # On a grid in which a retina of 0.3 mm is as thick as the phantom's.
-    thick = (train["surfaces"][:, 2] - train["surfaces"][:, 0])[train["valid"]].mean()
-    grid = (0.3 / float(thick), train["spacing"][1])
-    real = reader.load(size=(s.height, s.width), spacing=grid, flatten=False)
-    light = real["image"] ** 2  # the export holds fourth roots
-    light = (light - light.mean()) / light.std() * train["image"].std() + train["image"].mean()
-    pred = s.height * predict(nets["proposed"], light)
+    real = experiment.load_spectralis(s, run.reader, train)
+    light = real["image"]
+    pred = s.height * experiment.predict(nets["proposed"], light, s)
     pred[:, 1] = torch.nan  # the device draws no RPEDC
     figure, axes = plt.subplots(1, len(pred), figsize=(7, 2.2), squeeze=False)
     for k, axis in enumerate(axes[0]):

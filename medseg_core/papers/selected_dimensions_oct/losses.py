@@ -8,14 +8,7 @@ from torch import Tensor
 from medseg_core import checks
 
 
-def hard_column_mse(
-    pred: Tensor,
-    target: Tensor,
-    valid: Tensor | None = None,
-    *,
-    hard: bool = True,
-    reduction: str = "mean",
-) -> Tensor:
+def hard_column_mse(pred: Tensor, target: Tensor, valid: Tensor, *, hard: bool = True) -> Tensor:
     r"""Squared error over those columns of a layer that are worse than its mean.
 
     .. math:: L = \sum_k \frac1{|H_k|}\sum_{j\in H_k} e_{k,j},\qquad
@@ -26,26 +19,26 @@ def hard_column_mse(
     exceeds the mean (they are all alike, as with one column) every valid column counts; a layer
     without valid columns adds nothing.
 
-    Source: Liefers et al. 2019, section 3.4.2 (whether the chosen errors are averaged or summed is
-    not stated there). Taught in ``selected-dimensions-oct``.
-
     Args:
         pred: (B, K, W), K layers.
         target: (B, K, W); anything, NaN too, where it is not valid.
-        valid: bool (B, K, W) or (B, W); None: all columns.
+        valid: bool (B, K, W) or (B, W).
         hard: False lets every valid column count, the plain mean squared error of each layer.
-        reduction: "mean" over the batch, or "none": one loss per image (B,).
+
+    Returns:
+        (B,), one loss per image.
 
     Raises:
-        ValueError: shapes that differ, an unknown reduction.
+        ValueError: shapes that differ.
+
+    Source: Liefers et al. 2019, section 3.4.2 (whether the chosen errors are averaged or summed is
+    not stated there).
+
+    Taught in: selected-dimensions-oct.
     """
     checks.shape(pred, "pred", "B K W")
     checks.same_shape(pred, target, ("pred", "target"))
-    checks.choice(reduction, "reduction", ("mean", "none"))
-    if valid is None:
-        valid = torch.ones_like(pred, dtype=torch.bool)
-    elif valid.ndim == 2:
-        valid = valid[:, None].expand_as(pred)
+    valid = valid[:, None].expand_as(pred) if valid.ndim == 2 else valid
     checks.same_shape(pred, valid, ("pred", "valid"))
     valid = valid.bool()
     # where before the difference: the gradient of 0 × NaN is NaN.
@@ -56,5 +49,4 @@ def hard_column_mse(
         worse = valid & (error.detach() > mean)
         count = torch.where(worse.any(-1, keepdim=True), worse, valid)
     loss = (error * count).sum(-1) / count.sum(-1).clamp_min(1)  # (B, K)
-    loss = loss.sum(1)
-    return loss.mean() if reduction == "mean" else loss
+    return loss.sum(1)

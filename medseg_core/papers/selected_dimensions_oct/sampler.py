@@ -15,8 +15,6 @@ class LossHistorySampler:
 
     An image starts with weight 1. Whenever it was used, its weight becomes ``boost`` if its loss
     exceeds the median of all losses of the last ``window`` updates (its own included), else 1.
-    Source: Liefers et al. 2019, section 3.4.2, where the factor is not stated. Taught in
-    ``selected-dimensions-oct``.
 
     Args:
         n: images.
@@ -25,6 +23,10 @@ class LossHistorySampler:
 
     Raises:
         ValueError: an argument below 1; in `draw` and `update`, what does not fit.
+
+    Source: Liefers et al. 2019, section 3.4.2, where the factor is not stated.
+
+    Taught in: selected-dimensions-oct.
 
     >>> sampler = LossHistorySampler(3)
     >>> sampler.update(torch.tensor([0, 1, 2]), torch.tensor([0.1, 0.2, 0.9]))
