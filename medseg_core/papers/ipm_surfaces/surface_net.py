@@ -11,6 +11,8 @@ from medseg_core import checks
 from medseg_core.models.unet import UNet
 from medseg_core.models.unet_blocks import Style
 
+FLOOR = 0.25  # smallest σ², rows²: a certain network would make the column problem ill-posed
+
 
 class SurfaceNet(nn.Module):
     r"""Column problem of N surfaces, mean μ and variance σ² of each, from an image.
@@ -25,7 +27,7 @@ class SurfaceNet(nn.Module):
 
     The layer that turns μ and σ² into ordered surfaces is not part of the network:
     `medseg_core.solvers.surface_qp.ordered_surfaces`. Source: Xie et al. 2020, §2.2; details that
-    the paper leaves open are those of the U-Net's options. Taught in ``ipm-surfaces``.
+    the paper leaves open are those of the U-Net's options.
 
     Args:
         n_surfaces: N.
@@ -34,11 +36,11 @@ class SurfaceNet(nn.Module):
         kappa: κ ≥ 2, the weight of the regions: at 2 an orderly column is the mean of both.
         regions: False: μ = ξ (the paper's ablation 5); the region head stays.
         circular: the last column is the neighbour of the first (columns = angle).
-        norm: the U-Net's, for the heads too; "group" where batches are tiny.
-        floor: smallest σ² (rows²); a certain network would make the column problem ill-posed.
 
     Raises:
-        ValueError: fewer than one surface, κ < 2, a floor ≤ 0.
+        ValueError: fewer than one surface, κ < 2.
+
+    Taught in: ipm-surfaces.
 
     >>> net = SurfaceNet(9, widths=(8, 16, 32, 64))
     >>> sum(p.numel() for p in net.parameters())
@@ -56,21 +58,18 @@ class SurfaceNet(nn.Module):
         kappa: float = 2.0,
         regions: bool = True,
         circular: bool = False,
-        norm: str = "batch",
-        floor: float = 0.25,
     ) -> None:
         super().__init__()
         checks.between(n_surfaces, "n_surfaces", 1, float("inf"))
         checks.between(kappa, "kappa", 2, float("inf"))
-        checks.between(floor, "floor", 1e-6, float("inf"))
-        self.n_surfaces, self.kappa, self.regions, self.floor = n_surfaces, kappa, regions, floor
+        self.n_surfaces, self.kappa, self.regions = n_surfaces, kappa, regions
         padding = "circular" if circular else "same"
         self.backbone = UNet(
-            2, in_ch, 1, widths, convs=3, norm=norm, act="leaky", block="residual",
-            up="bilinear", skip="sum", padding=padding, return_features=True,
+            2, in_ch, 1, widths, convs=3, act="leaky", block="residual", up="bilinear", skip="sum",
+            padding=padding,
         )  # fmt: skip
         self.backbone.head = nn.Identity()  # the features are what the two heads read
-        style = Style(2, norm, "leaky", padding)
+        style = Style(2, "leaky", padding)
         self.region_conv = _head(style, widths[0], n_surfaces + 1)
         self.surface_conv = _head(style, widths[0], n_surfaces)
         self.to(memory_format=torch.channels_last)
@@ -78,7 +77,7 @@ class SurfaceNet(nn.Module):
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """(B, in_ch, H, W) -> ``region_logits`` (B,N+1,H,W); ``log_p`` (B,N,H,W), normalised over
         H; ``xi``, ``gamma``, ``mu``, ``sigma2`` (B,N,W), rows; ``c`` (B,1,W)."""
-        features = self.backbone(x)[1]
+        features = self.backbone.features(x)
         region_logits = self.region_conv(features)
         log_p = self.surface_conv(features).log_softmax(2)
         p = log_p.exp()
@@ -92,7 +91,7 @@ class SurfaceNet(nn.Module):
         mu = (c * gamma + (self.kappa - c) * xi) / self.kappa if self.regions else xi
         # Σ p (z − μ)² by the parallel-axis theorem: no second map of the image's size.
         spread = ((z.square() * p).sum(2) - mean.square()).clamp_min(0.0)
-        sigma2 = (spread + (xi - mu).square()).clamp_min(self.floor)
+        sigma2 = (spread + (xi - mu).square()).clamp_min(FLOOR)
         return {"region_logits": region_logits, "log_p": log_p, "xi": xi, "gamma": gamma, "c": c,
                 "mu": mu, "sigma2": sigma2}  # fmt: skip
 
@@ -100,7 +99,7 @@ class SurfaceNet(nn.Module):
 def _head(style: Style, channels: int, out_ch: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     for _ in range(3):
-        layers += [*style.conv(channels, channels), *style.normalise(channels), style.activate()]
+        layers += [*style.conv(channels, channels), style.normalise(channels), style.activate()]
     return nn.Sequential(*layers, style.linear(channels, out_ch))
 
 
@@ -113,8 +112,7 @@ def region_boundaries(label: Tensor, n_surfaces: int) -> tuple[Tensor, Tensor]:
     the boundary itself; a stray pixel moves it by one row, however far away it lies. γ never
     decreases in i. c is the share of rows whose region is the largest so far: 1 if and only if the
     column is in order. The paper (Xie et al. 2020, §2.2) names both without a formula ("average
-    envelope" of the boundaries, an index that falls with disorder); these are the chapter's
-    (``ipm-surfaces``).
+    envelope" of the boundaries, an index that falls with disorder); these are the chapter's.
 
     Args:
         label: (B,H,W) integers 0 … N.
@@ -125,6 +123,8 @@ def region_boundaries(label: Tensor, n_surfaces: int) -> tuple[Tensor, Tensor]:
 
     Raises:
         ValueError: a region below 0 or above N.
+
+    Taught in: ipm-surfaces.
     """
     checks.shape(label, "label", "B H W")
     if label.numel() and (int(label.min()) < 0 or int(label.max()) > n_surfaces):
@@ -146,6 +146,11 @@ def gradient_channels(image: Tensor, *, circular: bool = False) -> Tensor:
     Args:
         image: (B,1,H,W), scaled to about [0, 1].
         circular: the last column is the neighbour of the first.
+
+    Raises:
+        ValueError: an image of another shape.
+
+    Taught in: ipm-surfaces.
     """
     checks.shape(image, "image", "B 1 H W")
     down = torch.gradient(image, dim=2)[0]
@@ -161,6 +166,8 @@ def running_maximum(xi: Tensor) -> Tensor:
     """Order by s₁ = ξ₁, sᵢ = sᵢ₋₁ + ReLU(ξᵢ − sᵢ₋₁) (He et al. 2019), for (B,N,W).
 
     That is the running maximum over the surfaces: one that lies too deep pushes down all below it,
-    and what is pushed gets no gradient. Taught in ``ipm-surfaces``.
+    and what is pushed gets no gradient.
+
+    Taught in: ipm-surfaces.
     """
     return xi.cummax(1).values
