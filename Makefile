@@ -10,6 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PORT ?= 8000
+TEST_WORKERS ?= 2
 
 .PHONY: help install book test lab serve wheels clean
 
@@ -23,10 +24,10 @@ book: $(STAMP)  ## build the book into _build/html; warnings are errors
 	$(BIN)/jupyter-book build . -W -n --keep-going || { rm -rf _build/.doctrees; exit 1; }
 	@echo "Open _build/html/index.html, or run: make serve"
 
-test: $(STAMP)  ## check the code's style and run all tests
+test: $(STAMP)  ## check the code's style and run all tests, two at a time (TEST_WORKERS=2)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pytest
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/pytest -n $(TEST_WORKERS)
 
 lab: $(STAMP)  ## open the chapters in JupyterLab
 	$(BIN)/jupyter lab book

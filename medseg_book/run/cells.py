@@ -27,9 +27,10 @@ def twin(cell: NotebookNode) -> tuple[Any, ...]:
     return cell.cell_type, cell.source.strip(), kept
 
 
-def shorten(content: str, most: int = 80) -> str:
+def shorten(content: str) -> str:
+    """The start of a text, on one line."""
     line = " ".join(content.split())
-    return line if len(line) <= most else line[: most - 3] + "..."
+    return line if len(line) <= 80 else line[:77] + "..."
 
 
 def forbidden_calls(source: str) -> list[str]:

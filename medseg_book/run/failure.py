@@ -12,6 +12,7 @@ from .notebook import heading_above
 
 WIDTH = 100
 LONGEST_LINE = 300
+DEEPEST = 4  # frames that are shown
 SCREEN = 36  # lines of the report; the caller adds where the notebook lies
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 IN_CELL = re.compile(r"^\s*(?:Cell )?In\s?\[(\d+)\], line (\d+)")
@@ -63,9 +64,9 @@ class Failure:
             f"{'>' if i == line else ' '} {i:4d} | {source[i - 1]}" for i in range(first, last + 1)
         ]
 
-    def _frames(self, most: int = 4) -> list[str]:
+    def _frames(self) -> list[str]:
         return [
-            text for where, code in self.frames[-most:] for text in (f"  {where}", code) if text
+            text for where, code in self.frames[-DEEPEST:] for text in (f"  {where}", code) if text
         ]
 
 

@@ -100,7 +100,8 @@ def read_url(url: str) -> str:
 def write_url(url: str, text: str) -> None:
     """Send a file whole, by papermill's handler of such addresses.
 
-    Raises: OSError naming the address, whatever the store's own error is.
+    Raises:
+        OSError: naming the address, whatever the store's own error is.
     """
     from papermill.iorw import papermill_io
 

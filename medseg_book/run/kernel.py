@@ -82,8 +82,8 @@ def kernel_environment(folder: Path) -> dict[str, str]:
     }
 
 
-def last_words(folder: Path, lines: int = 5) -> str:
+def last_words(folder: Path) -> str:
     """The end of what the kernel's process wrote past the notebook."""
     path = folder / LOG
     text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-    return "\n".join(text.strip().splitlines()[-lines:])
+    return "\n".join(text.strip().splitlines()[-5:])

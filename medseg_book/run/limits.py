@@ -19,7 +19,8 @@ class Limits:
     `memory_mb` is in MiB and counts the kernel with all processes that it has started, each by the
     memory that is its own.
 
-    Raises: UsageError for a limit that is not positive.
+    Raises:
+        UsageError: for a limit that is not positive.
     """
 
     seconds: float | None = None

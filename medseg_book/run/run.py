@@ -89,13 +89,13 @@ def prepare(
     return Prepared(slug, nb, ready, notebook.code_hash(nb), notebook.experiments(nb), note)
 
 
-def default_output(prepared: Prepared, folder: Path | None = None) -> Path:
-    """runs/<slug>/<scale>-seed<seed>-<UTC time>.ipynb below `folder` (the current one)."""
+def default_output(prepared: Prepared) -> Path:
+    """runs/<slug>/<scale>-seed<seed>-<UTC time>.ipynb below the current folder."""
     scale = prepared.given.get("scale", "lesson")
     seed = prepared.given.get("seed", 0)
     now = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
     name = f"{scale}-seed{seed}-{now}.ipynb"
-    return (folder or Path.cwd()) / "runs" / prepared.slug / name
+    return Path.cwd() / "runs" / prepared.slug / name
 
 
 def execute(

@@ -1,17 +1,13 @@
 """The book itself: every notebook is as it should be, and every one runs at smoke scale."""
 
-import csv
 import os
 from pathlib import Path
 
-import nbformat
 import pytest
-from click.testing import CliRunner
 
-from medseg_book.cli import main
-from medseg_book.run import notebook
 from medseg_book.run.catalogue import find_chapter, find_chapters
 from medseg_book.run.check import check
+from medseg_book.run.limits import Limits
 from medseg_book.run.run import execute
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,35 +22,20 @@ def test_stored_notebook_is_complete_and_current(slug):
     assert not verdict.problems, "\n".join(map(str, verdict.problems))
 
 
-@pytest.fixture(scope="module")
-def smoke(tmp_path_factory):
-    """All chapters at smoke scale, two at a time: the folder, and what was printed."""
-    folder = tmp_path_factory.mktemp("smoke")
-    options = f"run --all --scale smoke --workers 2 --memory-limit {MOST_MIB} --no-progress --out"
-    result = CliRunner().invoke(main, [f"--root={ROOT}", *options.split(), str(folder)])
-    return folder, result
-
-
-def test_all_chapters_run_at_smoke_scale(smoke):
-    folder, result = smoke
-    assert result.exit_code == 0, result.output
-    assert f"{len(WITH_SCALES)} done" in result.output and "slowest" in result.output
-    expected = {f"{slug}.ipynb" for slug in WITH_SCALES} | {"sweep.csv"}
-    assert set(os.listdir(folder)) == expected  # nothing else is left behind
-    with (folder / "sweep.csv").open() as table:
-        assert {row["slug"]: row["status"] for row in csv.DictReader(table)} == dict.fromkeys(
-            WITH_SCALES, "done"
-        )
-
-
-@pytest.mark.parametrize("slug", WITH_SCALES)
-def test_claims_are_not_judged_at_smoke_scale(slug, smoke):
-    nb = nbformat.read(smoke[0] / f"{slug}.ipynb", as_version=4)
-    stored = notebook.payload(nb, notebook.CLAIMS_MIME)
+@pytest.mark.parametrize(
+    "slug", [pytest.param(slug, marks=pytest.mark.xdist_group(slug)) for slug in WITH_SCALES]
+)
+def test_a_chapter_runs_at_smoke_scale_and_judges_nothing(slug, tmp_path):
+    out, limits = tmp_path / f"{slug}.ipynb", Limits(memory_mb=MOST_MIB)
+    result = execute(slug, out, {"scale": "smoke"}, root=ROOT, cwd=tmp_path, limits=limits)
+    assert result.ok, result.failure.report()
+    assert os.listdir(tmp_path) == [out.name]  # nothing else is left behind
     if CHAPTERS[slug].kind == "chapter":
-        judged = {claim["verdict"] for claim in stored["claims"]}
+        judged = {claim["verdict"] for claim in result.claims["claims"]}
         assert judged <= {"not judged", "paper scale only", "noted"}
-        assert stored["metrics"], "no claims.metric: a sweep of this chapter would have no curve"
+        assert result.claims["metrics"], (
+            "no claims.metric: a sweep of this chapter would have no curve"
+        )
 
 
 @pytest.mark.skipif("MEDSEG_DATA" not in os.environ, reason="MEDSEG_DATA names no folder")

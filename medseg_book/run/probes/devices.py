@@ -7,11 +7,12 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 from .finding import Finding
 
 SLOW = "smoke and lesson scale are made for a CPU; paper scale takes days there"
+SYSTEM = Path("/")  # where the kernel's own files lie
 SECONDS = 20  # that nvidia-smi may take
 
 
@@ -23,16 +24,13 @@ class Driver:
     devices: tuple[str, ...] = ()
 
 
-def probe(torch: Any = None, system: Path = Path("/")) -> list[Finding]:
-    """The devices that a chapter can run on; `torch` stands in for the module in tests."""
-    found = driver(system)
-    if torch is None:
-        try:
-            import torch
-        except ImportError:
-            return [
-                Finding("missing", "torch", f"not installed{_beside(found)}", "pip install torch")
-            ]
+def probe() -> list[Finding]:
+    """The devices that a chapter can run on."""
+    found = driver()
+    try:
+        import torch
+    except ImportError:
+        return [Finding("missing", "torch", f"not installed{_beside(found)}", "pip install torch")]
     build = f"CUDA {torch.version.cuda}" if torch.version.cuda else "CPU only"
     if getattr(torch.version, "hip", None):
         build = f"ROCm {torch.version.hip}"
@@ -56,7 +54,7 @@ def probe(torch: Any = None, system: Path = Path("/")) -> list[Finding]:
     return [torch_line, Finding("slow", "GPU", f"none: {SLOW}")]
 
 
-def driver(system: Path = Path("/")) -> Driver | None:
+def driver() -> Driver | None:
     """NVIDIA's driver, from nvidia-smi or from the kernel; None where there is none."""
     if smi := shutil.which("nvidia-smi"):
         query = ["--query-gpu=driver_version,name", "--format=csv,noheader"]
@@ -68,14 +66,14 @@ def driver(system: Path = Path("/")) -> Driver | None:
         if done and done.returncode == 0 and rows and all(len(row) == 2 for row in rows):
             return Driver(rows[0][0].strip(), tuple(name.strip() for _, name in rows))
     try:
-        text = (system / "proc/driver/nvidia/version").read_text(encoding="utf-8")
+        text = (SYSTEM / "proc/driver/nvidia/version").read_text(encoding="utf-8")
     except OSError:
         return None
     number = re.search(r"\b(\d+\.\d+(?:\.\d+)?)\b", text)
     return Driver(number[1] if number else "of an unknown version")
 
 
-def _device(torch: Any, index: int, found: Driver | None) -> Finding:
+def _device(torch: ModuleType, index: int, found: Driver | None) -> Finding:
     about = torch.cuda.get_device_properties(index)
     detail = f"{about.name}, {about.total_memory / 2**30:.0f} GiB, "
     detail += f"compute capability {about.major}.{about.minor}"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+MOST = 6  # items that are listed
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -26,7 +28,7 @@ class Finding:
     needed: bool = True
 
 
-def listed(items: list[str], most: int = 6) -> str:
+def listed(items: list[str]) -> str:
     """The first items on one line, the rest counted."""
-    rest = len(items) - most
-    return ", ".join(items[:most]) + (f" and {rest} more" if rest > 0 else "")
+    rest = len(items) - MOST
+    return ", ".join(items[:MOST]) + (f" and {rest} more" if rest > 0 else "")

@@ -9,27 +9,28 @@ from pathlib import Path, PurePosixPath
 from .finding import Finding, listed
 
 GIB = 2**30
+SYSTEM = Path("/")  # where the kernel's own files lie
 
 
-def probe(root: Path | None = None, system: Path = Path("/")) -> list[Finding]:
+def probe(root: Path | None) -> list[Finding]:
     """Cores and memory, and the chapters whose last run took more memory than there is."""
-    return [_cores(system), _memory(peaks(root) if root else {}, system)]
+    return [_cores(), _memory(peaks(root) if root else {})]
 
 
-def _cores(system: Path) -> Finding:
+def _cores() -> Finding:
     machine = os.cpu_count() or 1
-    mine = allowed_cores(system)
+    mine = allowed_cores()
     detail = f"{mine:g}" + (f" of the machine's {machine}" if mine < machine else "")
     if mine < 2:
         return Finding("slow", "cores", f"{detail}; the chapters' times are those of two cores")
     return Finding("ok", "cores", detail)
 
 
-def _memory(peaks: dict[str, float], system: Path) -> Finding:
+def _memory(peaks: dict[str, float]) -> Finding:
     import psutil
 
     machine = psutil.virtual_memory()
-    mine = min(machine.total, memory_limit(system) or machine.total)
+    mine = min(machine.total, memory_limit() or machine.total)
     detail = f"{mine / GIB:.1f} GiB"
     if mine < machine.total:
         detail += f" of the machine's {machine.total / GIB:.1f}"
@@ -45,13 +46,13 @@ def _memory(peaks: dict[str, float], system: Path) -> Finding:
     return Finding("ok", "memory", detail)
 
 
-def allowed_cores(system: Path = Path("/")) -> float:
+def allowed_cores() -> float:
     """Cores of this process: its affinity, and the container's quota where that is smaller."""
     try:
         cores = float(len(os.sched_getaffinity(0)))
     except AttributeError:  # not Linux
         cores = float(os.cpu_count() or 1)
-    for folder in _control_groups(system):
+    for folder in _control_groups():
         quota, _, period = _read(folder / "cpu.max").partition(" ")
         if not quota:  # version 1
             quota = _read(folder / "cpu.cfs_quota_us")
@@ -61,11 +62,11 @@ def allowed_cores(system: Path = Path("/")) -> float:
     return cores
 
 
-def memory_limit(system: Path = Path("/")) -> int | None:
+def memory_limit() -> int | None:
     """Bytes that the container allows; None where nothing limits them."""
     found = [
         int(text)
-        for folder in _control_groups(system)
+        for folder in _control_groups()
         for name in ("memory.max", "memory.limit_in_bytes")
         if (text := _read(folder / name)).isdigit()  # no limit is "max", or more than any machine
     ]
@@ -84,13 +85,13 @@ def peaks(root: Path) -> dict[str, float]:
     return found
 
 
-def _control_groups(system: Path) -> Iterator[Path]:
+def _control_groups() -> Iterator[Path]:
     """The folders of this process's control groups and of those around them (Linux)."""
-    for line in _read(system / "proc/self/cgroup").splitlines():
+    for line in _read(SYSTEM / "proc/self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
         own = PurePosixPath(path.lstrip("/"))
         for group in (own, *own.parents):  # in a container the outer ones are not to be seen
-            yield system / "sys/fs/cgroup" / controllers / group
+            yield SYSTEM / "sys/fs/cgroup" / controllers / group
 
 
 def _read(path: Path) -> str:

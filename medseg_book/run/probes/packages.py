@@ -20,7 +20,7 @@ OPTIONAL = {"data": "real data", "sweep": "sweeps", "dev": "tests and lab"}
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
-def probe(root: Path | None = None) -> list[Finding]:
+def probe(root: Path | None) -> list[Finding]:
     """The installed packages, the differences from the tested set, Chromium and npm."""
     try:
         texts = metadata.requires(OURS) or []

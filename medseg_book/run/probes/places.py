@@ -11,17 +11,18 @@ from .finding import Finding
 GB = 1e9
 ENOUGH = 2 * GB
 DOCKER = 64 * 2**20  # what a container gets for /dev/shm when nobody asks for more
+SHARED = Path("/dev/shm")
 FOLDERS = 40  # of a data folder's own ones that are looked into
 
 
-def probe(here: Path | None = None, shared: Path = Path("/dev/shm")) -> list[Finding]:
-    """The folder `runs/` below `here`, the temporary folder, shared memory."""
-    runs = (here or Path.cwd()) / "runs"
+def probe() -> list[Finding]:
+    """The folder `runs/` below the current one, the temporary folder, shared memory."""
+    runs = Path.cwd() / "runs"
     found = [
         writable(runs, "runs/", "write elsewhere: medseg run SLUG -o FOLDER/out.ipynb"),
         writable(Path(tempfile.gettempdir()), "temporary", "set TMPDIR to a folder with space"),
     ]
-    return [*found, *([_shared(shared)] if shared.is_dir() else [])]
+    return [*found, *([_shared()] if SHARED.is_dir() else [])]
 
 
 def writable(folder: Path, what: str, remedy: str) -> Finding:
@@ -38,8 +39,8 @@ def writable(folder: Path, what: str, remedy: str) -> Finding:
     return Finding("ok", what, f"writable, {free / GB:.0f} GB free")
 
 
-def _shared(folder: Path) -> Finding:
-    size = shutil.disk_usage(folder).total
+def _shared() -> Finding:
+    size = shutil.disk_usage(SHARED).total
     detail = f"{size / 2**20:.0f} MiB"
     if size > DOCKER:
         return Finding("ok", "/dev/shm", detail)

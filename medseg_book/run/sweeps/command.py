@@ -18,8 +18,7 @@ from medseg_book.run.catalogue import Chapter
 from medseg_book.run.errors import UsageError
 from medseg_book.run.limits import Limits
 
-from . import pool, slurm, sweep, table
-from . import printout as report
+from . import pool, printout, slurm, sweep, table
 from .grid import Point, expand, parse_seeds, parse_values
 from .point import DONE, one_line
 from .storage import Folder
@@ -142,7 +141,7 @@ def run(
         click.echo(f"\nmedseg: {said}", err=True)
         raise click.exceptions.Exit(130) from None
     rows = [plan.rows[name] for name in names if name in plan.rows]
-    click.echo(report.final(rows, time.monotonic() - started))
+    click.echo(printout.final(rows, time.monotonic() - started))
     click.echo(f"{folder}/{table.NAME}")
     return int(any(row["status"] != DONE for row in rows) or len(rows) < len(names))
 
@@ -155,7 +154,7 @@ def _run(plan: sweep.Plan, options: Options) -> None:
         if not present:
             click.echo("no worker is there yet; waiting for the first", err=True)
         slots = options.where.count() or present or 1
-        with report.Bar(len(plan.jobs), slots, show=options.progress) as bar:
+        with printout.Bar(len(plan.jobs), slots, show=options.progress) as bar:
             for outcome in sweep.run(plan, client):
                 bar(outcome)
 

@@ -81,8 +81,8 @@ def expand(
     A name that is no parameter of the notebook `nb` is one of its settings, and goes into
     `overrides`.
 
-    Raises: UsageError for a name that is neither, a value given twice, a name that is fixed and
-    swept.
+    Raises:
+        UsageError: for a name that is neither, a value given twice, a name that is fixed and swept.
     """
     fixed, declared = dict(fixed or {}), notebook.parameters(nb)
     swept = {**grid, **({"seed": seeds} if seeds else {})}

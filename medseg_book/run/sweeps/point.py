@@ -69,7 +69,8 @@ def run_point(job: Job) -> Outcome:
 def notebook_is_the_same(job: Job) -> None:
     """Refuse to run other code than the sweep was planned with.
 
-    Raises: UsageError naming the chapter: on another machine its clone may be older.
+    Raises:
+        UsageError: naming the chapter: on another machine its clone may be older.
     """
     from medseg_book.run.errors import UsageError
     from medseg_book.run.run import prepare

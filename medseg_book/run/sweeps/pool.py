@@ -53,7 +53,8 @@ def here(workers: int, devices: Sequence[str] = ()) -> Iterator[Client]:
 def remote(address: str) -> Iterator[Client]:
     """The cluster behind a scheduler's address; its workers' environment is theirs.
 
-    Raises: UsageError if nobody answers there.
+    Raises:
+        UsageError: if nobody answers there.
     """
     from distributed import Client
 

@@ -27,7 +27,8 @@ class Folder:
     def prepare(self) -> None:
         """Make the folder, and see that it can be written.
 
-        Raises: UsageError naming the folder and what is wrong with it.
+        Raises:
+            UsageError: naming the folder and what is wrong with it.
         """
         if self.remote:
             files.check_url(self.place, "out")

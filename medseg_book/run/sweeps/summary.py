@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 TEMPLATE = Path(__file__).with_name("_summary_notebook.py")
 NOTHING = "–"
 MOST_ROWS = 40
+SHOWN = 5  # of the slowest and the heaviest
 NUMBERS = re.compile(r"seed|seconds|peak_memory_mb|metrics\..*|claims\..*\.(mean|low|high)")
 
 
@@ -29,7 +30,8 @@ def write(folder_csv: Path, out: Path, *, title: str) -> None:
 
     The notebook names the table relative to its own folder, so that both can be moved together.
 
-    Raises: RuntimeError with the failing cell and its traceback.
+    Raises:
+        RuntimeError: with the failing cell and its traceback.
     """
     from medseg_book.run.run import execute
 
@@ -119,10 +121,10 @@ def unfinished(sweep: pd.DataFrame) -> Table | None:
     return _short(Table(["point", "status", "error"], body))
 
 
-def heaviest(sweep: pd.DataFrame, most: int = 5) -> Table:
+def heaviest(sweep: pd.DataFrame) -> Table:
     """The slowest points, and those with the highest memory."""
-    slow = sweep.nlargest(most, "seconds")
-    heavy = sweep.nlargest(most, "peak_memory_mb")
+    slow = sweep.nlargest(SHOWN, "seconds")
+    heavy = sweep.nlargest(SHOWN, "peak_memory_mb")
     rows = sweep.loc[[*slow.index, *heavy.index.difference(slow.index, sort=False)]]
     body = [
         [_code(row["point"]), _number(row["seconds"], ".1f"), _number(row["peak_memory_mb"], ".0f")]

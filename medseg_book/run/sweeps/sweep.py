@@ -56,8 +56,9 @@ def plan(
 
     `sources` are the notebooks by slug. With `again` all points are run.
 
-    Raises: UsageError for a parameter that the chapter does not take, and for a folder that holds
-    a point of the same name with other parameters.
+    Raises:
+        UsageError: for a parameter that the chapter does not take, and for a folder that holds a
+            point of the same name with other parameters.
     """
     read = {slug: notebook.read_source(path) for slug, path in sources.items()}
     hashes = {slug: notebook.code_hash(nb) for slug, nb in read.items()}
@@ -104,7 +105,8 @@ def run(plan: Plan, client: Client) -> Iterator[Outcome]:
 
     Ends early, with everything cancelled, when the consumer stops (Ctrl-C).
 
-    Raises: UsageError if the scheduler goes away.
+    Raises:
+        UsageError: if the scheduler goes away.
     """
     # A key of its own for each submission: a scheduler that stays may still know an earlier one.
     stamp = uuid.uuid4().hex[:8]

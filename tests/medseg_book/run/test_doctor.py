@@ -90,11 +90,12 @@ def system(tmp_path, monkeypatch):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text(text)
 
-    return SimpleNamespace(root=tmp_path, write=write)
+    monkeypatch.setattr(machine, "SYSTEM", tmp_path)
+    return SimpleNamespace(write=write)
 
 
 def test_a_machine_without_limits(system):
-    cores, memory = machine.probe(None, system.root)
+    cores, memory = machine.probe(None)
     assert cores == Finding("ok", "cores", "6 of the machine's 8")
     assert memory == Finding("ok", "memory", "16.0 GiB, 3.0 free now")
 
@@ -139,9 +140,9 @@ def test_a_machine_without_limits(system):
 def test_the_limits_of_a_container(system, files, cores, limit):
     for name, text in files.items():
         system.write("proc/self/cgroup" if name == "cgroup" else f"sys/fs/cgroup/{name}", text)
-    assert machine.allowed_cores(system.root) == cores
-    assert machine.memory_limit(system.root) == limit
-    found = machine.probe(None, system.root)
+    assert machine.allowed_cores() == cores
+    assert machine.memory_limit() == limit
+    found = machine.probe(None)
     assert found[0].level == ("slow" if cores < 2 else "ok")
     assert found[1].level == ("slow" if limit and limit < 4 * GIB else "ok")
 
@@ -153,10 +154,10 @@ def test_chapters_that_took_more_memory_than_there_is(system, tiny):
     nbformat.write(nb, chapter.stored)
     tiny.write("# %% [markdown]\n# # Never run\n", "never")
     assert machine.peaks(tiny.root) == {"tiny": 3.0}
-    assert machine.probe(tiny.root, system.root)[1].level == "ok"
+    assert machine.probe(tiny.root)[1].level == "ok"
     system.write("proc/self/cgroup", "0::/\n")
     system.write("sys/fs/cgroup/memory.max", str(2 * GIB))
-    found = machine.probe(tiny.root, system.root)[1]
+    found = machine.probe(tiny.root)[1]
     assert found.level == "missing" and found.needed
     assert found.detail == (
         "2.0 GiB of the machine's 16.0; the stored runs took more: tiny 3.0 GiB"
@@ -167,12 +168,12 @@ def test_chapters_that_took_more_memory_than_there_is(system, tiny):
 
 
 def fake_torch(cuda="12.6", devices=0, mps=False, fails=None, hip=None):
+    import torch as real_torch
+
     def ones(n, device):
         if fails:
             raise RuntimeError(f"{fails}\nmore lines")
-        import torch
-
-        return torch.ones(n)
+        return real_torch.ones(n)
 
     about = SimpleNamespace(name="Accelerator X", total_memory=80 * GIB, major=9, minor=0)
     return SimpleNamespace(
@@ -199,7 +200,15 @@ def path(tmp_path, monkeypatch):
         (folder / name).write_text(f"#!/bin/sh\n{script}\n")
         (folder / name).chmod(0o755)
 
+    monkeypatch.setattr(devices, "SYSTEM", tmp_path)
     return SimpleNamespace(folder=folder, add=add, system=tmp_path)
+
+
+def probe_with(torch):
+    """What is found where `import torch` gives this."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "torch", torch)
+        return devices.probe()
 
 
 def smi(path):
@@ -208,7 +217,7 @@ def smi(path):
 
 def test_cuda_devices_by_name(path):
     smi(path)
-    first, *cards = devices.probe(fake_torch(devices=2), path.system)
+    first, *cards = probe_with(fake_torch(devices=2))
     assert first == Finding("ok", "torch", "2.9.0 (CUDA 12.6)")
     assert [c.what for c in cards] == ["cuda:0", "cuda:1"] and {c.level for c in cards} == {"ok"}
     assert cards[0].detail == ("Accelerator X, 80 GiB, compute capability 9.0, driver 570.86.15")
@@ -216,14 +225,14 @@ def test_cuda_devices_by_name(path):
 
 def test_a_device_that_this_build_cannot_use(path):
     torch = fake_torch(devices=1, fails="CUDA error: no kernel image is available")
-    card = devices.probe(torch, path.system)[1]
+    card = probe_with(torch)[1]
     assert card.level == "missing" and card.needed and "build of torch" in card.remedy
     assert card.detail.endswith("it fails: CUDA error: no kernel image is available")
 
 
 def test_a_build_for_the_cpu_beside_a_driver(path):
     smi(path)
-    _, found = devices.probe(fake_torch(cuda=None), path.system)
+    _, found = probe_with(fake_torch(cuda=None))
     assert found.level == "missing" and not found.needed and "CUDA build" in found.remedy
     assert found.detail == (
         "torch is built for the CPU only, beside NVIDIA's driver 570.86.15 (NVIDIA X1, NVIDIA X1)"
@@ -232,7 +241,7 @@ def test_a_build_for_the_cpu_beside_a_driver(path):
 
 def test_a_driver_that_torch_cannot_use(path):
     smi(path)
-    found = devices.probe(fake_torch(), path.system)[1]
+    found = probe_with(fake_torch())[1]
     assert found.level == "missing" and "CUDA_VISIBLE_DEVICES" in found.remedy
     assert "CUDA 12.6" in found.remedy
 
@@ -240,27 +249,27 @@ def test_a_driver_that_torch_cannot_use(path):
 @pytest.mark.parametrize("script", ["echo '1.0, X'; exit 9", "echo 'no devices'", "echo"])
 def test_without_a_working_smi_the_kernel_tells_the_driver(path, script):
     path.add("nvidia-smi", script)
-    assert devices.driver(path.system) is None
+    assert devices.driver() is None
     version = path.system / "proc/driver/nvidia/version"
     version.parent.mkdir(parents=True)
     version.write_text("NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug 19\n")
-    assert devices.driver(path.system) == devices.Driver("535.104.05")
+    assert devices.driver() == devices.Driver("535.104.05")
     version.write_text("NVRM\n")
-    assert devices.driver(path.system).version == "of an unknown version"
+    assert devices.driver().version == "of an unknown version"
 
 
 def test_without_a_gpu_paper_scale_is_slow(path):
-    torch, gpu = devices.probe(fake_torch(cuda=None), path.system)
+    torch, gpu = probe_with(fake_torch(cuda=None))
     assert torch.detail == "2.9.0 (CPU only)" and torch.level == "ok"
     assert gpu.level == "slow" and "paper scale takes days" in gpu.detail
-    assert devices.probe(fake_torch(None, mps=True), path.system)[1].level == "ok"
-    rocm = devices.probe(fake_torch(None, devices=1, hip="6.2"), path.system)[0]
+    assert probe_with(fake_torch(None, mps=True))[1].level == "ok"
+    rocm = probe_with(fake_torch(None, devices=1, hip="6.2"))[0]
     assert rocm.detail == "2.9.0 (ROCm 6.2)"
 
 
 def test_without_torch(path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
-    (found,) = devices.probe(None, path.system)
+    (found,) = devices.probe()
     assert found.level == "missing" and found.needed and "pip install torch" in found.remedy
 
 
@@ -343,7 +352,7 @@ def test_without_the_package_itself(monkeypatch):
         raise metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(metadata, "requires", absent)
-    (found,) = packages.probe()
+    (found,) = packages.probe(None)
     assert found.level == "missing" and found.what == "medseg-core"
 
 
@@ -377,13 +386,15 @@ def disk(monkeypatch, free=50e9, total=100e9):
 
 def test_space_to_write(monkeypatch, tmp_path):
     disk(monkeypatch)
-    runs, temporary, shared = places.probe(tmp_path, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(places, "SHARED", tmp_path)
+    runs, temporary, shared = places.probe()
     assert runs == Finding("ok", "runs/", "writable, 50 GB free")
     assert temporary.level == shared.level == "ok"
     assert not any(tmp_path.iterdir())
     disk(monkeypatch, free=1.9e9)
-    assert places.probe(tmp_path, tmp_path)[0].level == "slow"
-    assert "only 1.9 GB" in places.probe(tmp_path, tmp_path)[0].detail
+    assert places.probe()[0].level == "slow"
+    assert "only 1.9 GB" in places.probe()[0].detail
 
 
 def test_a_folder_that_cannot_be_written(monkeypatch, tmp_path):
@@ -391,7 +402,8 @@ def test_a_folder_that_cannot_be_written(monkeypatch, tmp_path):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("tempfile.TemporaryFile", refused)
-    found = places.probe(tmp_path, tmp_path / "no-shm")
+    monkeypatch.setattr(places, "SHARED", tmp_path / "no-shm")
+    found = places.probe()
     assert [f.what for f in found] == ["runs/", "temporary"]
     assert found[0].level == "missing" and found[0].needed and "-o FOLDER" in found[0].remedy
     assert found[0].detail == "cannot be written (Permission denied)"
@@ -399,7 +411,8 @@ def test_a_folder_that_cannot_be_written(monkeypatch, tmp_path):
 
 def test_shared_memory_of_a_container(monkeypatch, tmp_path):
     disk(monkeypatch, total=64 * 2**20)
-    found = places.probe(tmp_path, tmp_path)[2]
+    monkeypatch.setattr(places, "SHARED", tmp_path)
+    found = places.probe()[2]
     assert found.level == "slow" and "--shm-size" in found.remedy and "64 MiB" in found.detail
 
 

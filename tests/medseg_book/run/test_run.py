@@ -149,10 +149,11 @@ def test_a_read_only_folder_is_refused(tmp_path):
         files.check_target(folder / "out.ipynb")
 
 
-def test_default_output_says_what_ran(tiny):
+def test_default_output_says_what_ran(tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     prepared = prepare("tiny", {"scale": "smoke", "seed": 2}, root=tiny.root)
-    out = default_output(prepared, Path("here"))
-    assert out.parent == Path("here/runs/tiny") and out.name.startswith("smoke-seed2-2")
+    out = default_output(prepared)
+    assert out.parent == tmp_path / "runs/tiny" and out.name.startswith("smoke-seed2-2")
 
 
 def test_a_url_gets_the_notebook_at_the_end(tiny, monkeypatch):
