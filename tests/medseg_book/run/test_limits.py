@@ -14,6 +14,8 @@ from medseg_book.run.errors import UsageError
 from medseg_book.run.limits import Limits, Watchdog, memory_mb
 from medseg_book.run.run import execute
 
+pytestmark = pytest.mark.xdist_group("timing")  # never beside another of these
+
 HANGS = """
 # %% [markdown]
 # ## Training

@@ -14,7 +14,10 @@ from medseg_book.run.sweeps.point import Job, run_point
 
 from .conftest import hidden, statuses, table
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+pytestmark = [
+    pytest.mark.skipif(os.name == "nt", reason="POSIX signals"),
+    pytest.mark.xdist_group("timing"),  # never two of these beside each other
+]
 
 
 def test_every_failure_is_named_and_the_others_are_done(medseg, tmp_path):

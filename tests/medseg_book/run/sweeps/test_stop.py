@@ -12,7 +12,10 @@ import pytest
 
 from .conftest import children, gone, hidden, statuses, wait_for
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+pytestmark = [
+    pytest.mark.skipif(os.name == "nt", reason="POSIX signals"),
+    pytest.mark.xdist_group("timing"),  # never two of these beside each other
+]
 
 POINTS = ["-g", "wait=0,0.1,30,31,0.2", "--workers", 2, "--out", "out"]
 
