@@ -3,8 +3,7 @@ import json
 import nbformat
 from nbformat.v4 import new_output
 
-from medseg_book.run import ledger
-from medseg_book.run import notebook
+from medseg_book.run import ledger, notebook
 from medseg_book.run.catalogue import find_chapter, find_chapters
 
 STORED = [
