@@ -6,7 +6,7 @@ Grids keep the image's centre: pixel i of an axis of S pixels lies at (i − (S 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -14,8 +14,6 @@ from scipy import ndimage
 from torch import Tensor
 
 from medseg_core import checks
-
-IGNORE = 255
 
 
 def resample(
@@ -132,25 +130,6 @@ def crop_or_pad(x: Tensor, size: int | Sequence[int], *, value: float = 0.0) -> 
         source.append(slice(start, start + length) if old > new else slice(None))
         target.append(slice(start, start + length) if new > old else slice(None))
     out[(..., *target)] = x[(..., *source)]
-    return out
-
-
-def merge_labels(label: Tensor, table: Mapping[int, int]) -> Tensor:
-    """Rename classes: ``table[old] = new``; 255 (ignore) stays what it is unless the table has it.
-
-    Raises:
-        ValueError: the label holds a value that the table lacks.
-    """
-    if label.is_floating_point():
-        raise ValueError(f"label must hold integers, got {label.dtype}")
-    table = {IGNORE: IGNORE, **table}
-    out = torch.empty_like(label, dtype=torch.int64)
-    for value in torch.unique(label).tolist():
-        if value not in table:
-            raise ValueError(
-                f"table has no entry for the value {value} of label; it has {sorted(table)}"
-            )
-        out[label == value] = table[value]
     return out
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from sklearn.model_selection import train_test_split
@@ -31,7 +31,7 @@ def group_split(
     Raises:
         ValueError: a part would be empty, fractions do not sum to 1, or a group has two classes.
 
-    Taught in the chapter `edpcnn`.
+    Taught in: edpcnn, max-margin-crf.
     """
     group = np.asarray(group)
     if group.ndim != 1 or group.size == 0:
@@ -58,6 +58,36 @@ def group_split(
         parts.append(taken)
     parts.append(rest)
     return [np.flatnonzero(np.isin(member, part)) for part in parts]
+
+
+def consecutive_split(
+    group: Sequence[str], kind: Sequence[str], parts: Sequence[Mapping[str, int]]
+) -> list[list[int]]:
+    """Give the first groups of each kind to the first part, the next to the second, and so on.
+
+    Args:
+        group: (N,) of each sample, e.g. its patient; the order of their first samples counts.
+        kind: (N,) of each sample's group.
+        parts: number of groups of each kind in each part; groups beyond them are left out.
+
+    Returns:
+        Sample indices of each part.
+
+    Raises:
+        ValueError: there are fewer groups of a kind than the parts want.
+
+    Taught in: selected-dimensions-oct.
+    """
+    part_of: dict[str, int] = {}
+    for name in parts[0]:
+        groups = list(dict.fromkeys(g for g, k in zip(group, kind, strict=True) if k == name))
+        wanted = [at for at, counts in enumerate(parts) for _ in range(counts[name])]
+        if len(groups) < len(wanted):
+            raise ValueError(
+                f"the split needs {len(wanted)} {name} volumes, there are {len(groups)}"
+            )
+        part_of |= dict(zip(groups, wanted, strict=False))
+    return [[i for i, g in enumerate(group) if part_of.get(g) == at] for at in range(len(parts))]
 
 
 def _counts(n_groups: int, fractions: Sequence[float]) -> list[int]:

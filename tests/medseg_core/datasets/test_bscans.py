@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medseg_core.datasets.bscans import bscan, on_bscan_grid, retina_top
+from medseg_core.datasets._bscans import bscan, on_bscan_grid, retina_top
 
 
 def curved(height=200, width=90, tilt=30.0, bend=-25.0, thick=60, seed=0):

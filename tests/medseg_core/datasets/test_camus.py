@@ -6,53 +6,15 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from reader_layouts import CAMUS_HEIGHT as HEIGHT
+from reader_layouts import CAMUS_MM as MM
+from reader_layouts import CAMUS_WIDTH as WIDTH
+from reader_layouts import camus_frame as frame
+from reader_layouts import camus_patient as patient
+from reader_layouts import camus_save as save
 
 from medseg_core.datasets import CAMUS
-from medseg_core.datasets.camus_files import ROWS, probe_side
-
-HEIGHT, WIDTH = 60, 40
-MM = (0.3, 0.2)  # along x, y
-INFO = "ED: 1\nES: 18\nNbFrame: 18\nSex: F\nAge: 56\nImageQuality: {}\nLVef: 56\n"
-
-
-def frame(seed=0, height=HEIGHT, width=WIDTH):
-    """(row, column): grey values in a fan with its tip on top, and labels of three boxes."""
-    row, column = np.mgrid[:height, :width]
-    middle = (width - 1) / 2
-    fan = (abs(column - middle) <= 0.6 * row + 1) & (np.hypot(row, column - middle) < height)
-    grey = np.random.default_rng(seed).integers(1, 256, (height, width))
-    label = np.zeros((height, width), np.uint8)
-    label[14:40, 10:28] = 2
-    label[18:36, 14:24] = 1
-    label[40:50, 14:26] = 3
-    return (grey * fan).astype(np.uint8), label
-
-
-def save(path, array, mm=MM):
-    """``array`` (row, column) as a file (x, y); another order of axes by another array."""
-    if path.suffix == ".mhd":
-        itk = pytest.importorskip("SimpleITK")
-        image = itk.GetImageFromArray(array[None])
-        image.SetSpacing((*mm, 1.0))
-        itk.WriteImage(image, str(path))
-        return
-    image = nib.Nifti1Image(array.T, np.diag([*mm, 1.0, 1.0]))
-    image.header.set_zooms(mm[: array.ndim])
-    nib.save(image, path)
-
-
-def patient(folder, number, suffix=".nii.gz", quality="Good", views=("2CH", "4CH"), turn=None):
-    home = folder / f"patient{number:04d}"
-    home.mkdir(parents=True)
-    for view in views:
-        if quality:
-            (home / f"Info_{view}.cfg").write_text(INFO.format(quality))
-        for phase in ("ED", "ES"):
-            image, label = frame(10 * number + (phase == "ES"))
-            turned = (lambda a: a) if turn is None else turn
-            save(home / f"{home.name}_{view}_{phase}{suffix}", turned(image))
-            save(home / f"{home.name}_{view}_{phase}_gt{suffix}", turned(label))
-    return home
+from medseg_core.datasets._fan import ROWS, probe_side
 
 
 @pytest.fixture
@@ -79,15 +41,9 @@ def test_a_sample_has_the_phantoms_keys_and_axes(root):
     assert sample["info"][0]["Age"] == "56"
 
 
-def test_views_phases_and_targets(root):
-    assert len(CAMUS(root, view="both")) == 12
+def test_views_and_phases(root):
     assert {s["view_name"][0] for s in CAMUS(root, view="4CH")} == {"4CH"}
     assert [s["phase_name"] for s in CAMUS(root, phase="ED")] == [["ED"]] * 3
-    label = CAMUS(root)[0]["label"]
-    for target, values in (("myocardium", (2,)), ("atrium", (3,)), ("epicardium", (1, 2))):
-        mask = CAMUS(root, target=target)[0]["mask"]
-        assert torch.equal(mask[:, 0], torch.isin(label, torch.tensor(values)))
-    assert "mask" not in CAMUS(root, target=None).load([0], size=16)
 
 
 def test_meta_images_give_the_same_and_the_report_says_what_was_found(root, tmp_path_factory):
@@ -97,11 +53,7 @@ def test_meta_images_give_the_same_and_the_report_says_what_was_found(root, tmp_
     for a, b in zip(CAMUS(root), CAMUS(old), strict=True):
         assert torch.equal(a["image"], b["image"]) and torch.equal(a["label"], b["label"])
         assert a["spacing"] == pytest.approx(b["spacing"]) and a["group"] == b["group"]
-    assert "6 labelled frames of 3 patients (2CH; ED, ES); files: 6 MetaImage" in str(
-        CAMUS(old).check()
-    )
-    assert "files: 6 NIfTI" in str(CAMUS(root).check())
-    assert "1 Good, 1 Poor, 1 Medium" in str(CAMUS(root).check())
+    assert "6 labelled frames of 3 patients" in str(CAMUS(old).check())
 
 
 def test_meta_images_need_simple_itk(tmp_path, monkeypatch):
@@ -115,7 +67,7 @@ def test_patients_without_labels_are_left_out_and_counted(root):
     for path in home.glob("*_gt*"):
         path.unlink()
     assert len(CAMUS(root)) == 6
-    assert "1 patients without labels, left out" in str(CAMUS(root).check())
+    assert "patients without labels, left out: patient0009" in str(CAMUS(root).check())
     only = root / "testing"
     with pytest.raises(ValueError, match="no patient has labels"):
         len(CAMUS(only))
@@ -124,7 +76,6 @@ def test_patients_without_labels_are_left_out_and_counted(root):
 def test_the_quality_is_unknown_without_its_file(tmp_path):
     patient(tmp_path, 1, quality=None)
     assert CAMUS(tmp_path)[0]["quality"] == [""] and CAMUS(tmp_path)[0]["info"] == [{}]
-    assert "1 unknown" in str(CAMUS(tmp_path).check())
 
 
 @pytest.mark.parametrize("depth", [(), (1,)])
@@ -203,10 +154,10 @@ def test_load_does_not_look_at_the_truth(root):
 
 
 def test_patients_do_not_straddle(root):
-    reader = CAMUS(root, view="both")
+    reader = CAMUS(root, view="4CH")
     groups = np.array([s["group"].item() for s in reader])
     train, test = reader.split((2 / 3, 1 / 3), seed=1)
-    assert len(train) == 8 and len(test) == 4 and not set(groups[train]) & set(groups[test])
+    assert len(train) == 4 and len(test) == 2 and not set(groups[train]) & set(groups[test])
 
 
 FIRST = "patient0001_2CH_ED"
@@ -215,8 +166,8 @@ FIRST = "patient0001_2CH_ED"
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda h: (h / f"{FIRST}_gt.nii.gz").unlink(), f"{FIRST}_gt.nii.gz (or .mhd) is missing"),
-        (lambda h: (h / f"{FIRST}.nii.gz").unlink(), f"{FIRST}.nii.gz (or .mhd) is missing"),
+        (lambda h: (h / f"{FIRST}_gt.nii.gz").unlink(), f"{FIRST} has no label"),
+        (lambda h: (h / f"{FIRST}.nii.gz").unlink(), f"{FIRST} has no image"),
         (
             lambda h: save(h / f"{FIRST}_gt.nii.gz", frame()[1][1:]),
             f"{FIRST}_gt.nii.gz has the shape (40, 59), its image (40, 60)",
@@ -225,14 +176,17 @@ FIRST = "patient0001_2CH_ED"
             lambda h: nib.save(
                 nib.Nifti1Image(np.stack([frame()[0].T] * 3, -1), np.eye(4)), h / f"{FIRST}.nii.gz"
             ),
-            "must be one frame (x, y), got the shape (40, 60, 3)",
+            "must be 2-D (x, y), got 3-D (40, 60, 3): a sequence?",
         ),
         (lambda h: (h / f"{FIRST}.nii.gz").write_text("no"), f"{FIRST}.nii.gz cannot be read as"),
         (
             lambda h: shutil.copytree(h, h.parent.parent / "more" / h.name),
-            "patient0001 is there tw",
+            "patient0001_2CH_ED is there twice",
         ),
-        (lambda h: [p.unlink() for p in h.glob("*.nii.gz")], "patient0001: no patient0001_2CH_ED"),
+        (
+            lambda h: [p.unlink() for p in h.glob("*.nii.gz")],
+            "patient0001/ holds nothing",
+        ),
         (lambda h: save(h / f"{FIRST}.nii.gz", frame()[0][::-1]), "does not narrow upwards"),
         (lambda h: save(h / f"{FIRST}.nii.gz", frame()[0] * 0), "are not 0 form no fan"),
     ],
@@ -250,6 +204,7 @@ def test_a_malformed_folder_is_refused_by_name(root, spoil, message):
     [
         (lambda p: p.with_suffix(".raw").unlink(), "names patient0001_2CH_ED.raw, which is not"),
         (lambda p: p.with_suffix(".raw").write_bytes(b"short"), "patient0001_2CH_ED"),
+        (lambda p: p.with_suffix(".raw").write_bytes(bytes(9000)), "has 9000 bytes"),
         (lambda p: p.write_text("NDims = two\n"), "cannot be read as MetaImage"),
     ],
 )
@@ -264,40 +219,19 @@ def test_damaged_meta_images_are_named(tmp_path, spoil, message):
     [
         ("_gt", frame()[1] + np.uint8(1), "must hold the labels 0, 1, 2, 3, got [4]"),
         ("_gt", frame()[1] * np.float32(0.5), "got [0.5, 1.5]"),
-        ("", frame()[0] * np.float32(2), "must have grey values in 0 … 255, got 0 to 5"),
-        ("", np.full((HEIGHT, WIDTH), np.nan, np.float32), "got nan to nan"),
+        ("", frame()[0] * np.float32(2), "must be in [0, 255], got"),
+        ("", np.full((HEIGHT, WIDTH), np.nan, np.float32), "must be finite, got nan"),
     ],
 )
 def test_bad_pixels_are_refused_when_read_and_found_by_a_full_check(root, end, array, message):
     save(root / f"database_nifti/patient0002/patient0002_2CH_ES{end}.nii.gz", array)
     reader = CAMUS(root)
-    assert reader.check().ok and message in str(reader.check(pixels=True))
+    assert reader.check().ok and message in str(reader.check(voxels=True))
     with pytest.raises(ValueError, match=re.escape(message)):
         reader[3]
 
 
-@pytest.mark.parametrize(
-    ("where", "message"),
-    [
-        ("nowhere", "the folder does not exist"),
-        ("empty", "the folder is empty"),
-        ("other", "no folder named patient####"),
-        ("database_nifti/patient0001", "this is the folder of one patient"),
-    ],
-)
-def test_a_wrong_folder_is_refused_with_the_layout_expected(root, where, message):
-    (root / "empty").mkdir()
-    (root / "other").mkdir()
-    (root / "other/patient1.txt").touch()
-    with pytest.raises(ValueError, match=message) as caught:
-        len(CAMUS(root / where))
-    for part in ("Layout expected", "Info_2CH.cfg", "creatis", "Licence"):
-        assert part in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    "option", [{"view": "3CH"}, {"phase": "mid"}, {"target": "rv"}, {"rows": "z"}]
-)
+@pytest.mark.parametrize("option", [{"view": "3CH"}, {"phase": "mid"}, {"rows": "z"}])
 def test_bad_options_are_refused(root, option):
     with pytest.raises(ValueError, match=f"{next(iter(option))} must be one of"):
         CAMUS(root, **option)

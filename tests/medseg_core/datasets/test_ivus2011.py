@@ -2,49 +2,17 @@ import math
 import re
 import shutil
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
+from reader_layouts import IVUS_CENTRE as CENTRE
+from reader_layouts import IVUS_SIDE as SIDE
+from reader_layouts import ivus_box as box
+from reader_layouts import ivus_circle as circle
+from reader_layouts import ivus_frame as frame
+from reader_layouts import ivus_image as image
+from reader_layouts import ivus_save as save
 
 from medseg_core.datasets import IVUS2011
-
-SIDE = 64
-CENTRE = (SIDE - 1) / 2
-
-
-def image(seed=0):
-    """Grey values that grow with the distance from the centre, 4 per pixel; a dot at angle 0."""
-    row, column = np.indices((SIDE, SIDE)) - CENTRE
-    grey = np.hypot(row, column) * 4 + seed
-    grey[31:33, 50] = 250
-    return np.rint(np.minimum(grey, 250)).astype(np.uint8)
-
-
-def circle(radius, n=2000, centre=CENTRE):
-    a = 2 * np.pi * np.arange(n) / n
-    return np.stack([centre + radius * np.cos(a), centre + radius * np.sin(a)], axis=1) + 1  # x, y
-
-
-def box(left, right, up, down):
-    """Corners x, y from 1 of a rectangle at these distances from the centre."""
-    c = CENTRE + 1
-    return np.array(
-        [[c - left, c - up], [c + right, c - up], [c + right, c + down], [c - left, c + down]]
-    )
-
-
-def save(path, points, separator=","):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(f"{x:.4f}{separator}{y:.4f}\n" for x, y in points))
-
-
-def frame(part, name, labels="LABELS", lumen=None, media=None, separator=","):
-    path = part / "DCM" / f"{name}.png"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(image()).save(path)
-    save(part / labels / f"lum_{name}.txt", circle(10) if lumen is None else lumen, separator)
-    save(part / labels / f"med_{name}.txt", circle(18) if media is None else media, separator)
 
 
 @pytest.fixture
@@ -60,9 +28,9 @@ def root(tmp_path):
 
 
 def test_a_sample_has_the_phantoms_keys(root):
-    reader = IVUS2011(root, size=(32, 72))
+    reader = IVUS2011(root)
     assert len(reader) == 3
-    one = reader[0]
+    one = reader.load([0], size=(32, 72))
     assert one["image"].shape == (1, 1, 32, 72) and one["image"].dtype == torch.float32
     assert torch.allclose(one["surfaces"][0, 0], torch.tensor(10.0), atol=1e-3)
     assert torch.allclose(one["surfaces"][0, 1], torch.tensor(18.0), atol=1e-3)
@@ -85,7 +53,7 @@ def test_a_sample_has_the_phantoms_keys(root):
 
 def test_contours_are_rows_and_columns_in_the_right_order(root):
     """A box 8 to the right of the centre, 12 below, 5 to the left and 6 above it."""
-    one = IVUS2011(root, size=(32, 8))[1]
+    one = IVUS2011(root).load([1], size=(32, 8))
     assert one["surfaces"][0, 0, [0, 2, 4, 6]].tolist() == pytest.approx([8, 12, 5, 6], abs=1e-3)
     assert one["surfaces"][0, 0, 1].item() == pytest.approx(8 * math.sqrt(2), abs=1e-3)
     rows, columns = one["mask"][0, 0].nonzero().T
@@ -93,7 +61,7 @@ def test_contours_are_rows_and_columns_in_the_right_order(root):
 
 
 def test_the_polar_form_agrees_with_the_masks(root):
-    one = IVUS2011(root, size=(64, 180), radius_px=32)[1]
+    one = IVUS2011(root).load([1], size=(64, 180))
     angle = 2 * math.pi * torch.arange(180) / 180
     radius = 0.5 * torch.arange(64)[:, None]
     at = (CENTRE + radius * torch.stack([angle.sin(), angle.cos()])[:, None]).round().long()
@@ -111,35 +79,26 @@ def test_sizes_and_radius(root):
     assert data["image"].shape == (2, 1, 16, 24) and data["cartesian_image"].shape[2:] == (64, 64)
     assert data["surfaces"][:, 1].mean(1).tolist() == pytest.approx([10, 9], abs=0.01)
     assert data["group"].tolist() == [2, 1] and data["spacing"][0] == pytest.approx(0.052)
-    short = IVUS2011(root, size=(16, 24), radius_px=16)[0]
-    assert short["surfaces"][0, 1, 0].item() == pytest.approx(18, abs=0.01)
-    assert not short["valid"][0, 1].any() and short["valid"][0, 0].all()
-
-
-def test_the_first_pixel_is_an_option(root):
-    from_zero = IVUS2011(root, size=(32, 4), first_pixel=0)[0]
-    assert from_zero["surfaces"][0, 0].tolist() == pytest.approx(
-        [1 + math.sqrt(99), 1 + math.sqrt(99), math.sqrt(99) - 1, math.sqrt(99) - 1], abs=1e-3
-    )
+    for size in ((192, 3), (192, 360, 2), 2.5):
+        with pytest.raises(ValueError, match="size must be"):
+            reader.load([0], size=size)
 
 
 def test_a_media_inside_the_lumen_is_moved_out_to_it(root):
     part = root / "Training_Set/Data_set_B"
     save(part / "LABELS/med_frame_01_0001_003.txt", box(6, 20, 20, 20))
-    one = IVUS2011(root, size=(32, 4))[0]
+    one = IVUS2011(root).load([0], size=(32, 4))
     assert one["surfaces"][0, :, 2].tolist() == pytest.approx([10, 10], abs=1e-3)
     assert one["surfaces"][0, 1, 0].item() == pytest.approx(20, abs=1e-3)
 
 
-def test_parts_observers_and_split(root):
+def test_the_first_observer_and_the_split(root):
     assert IVUS2011(root).split() == ([0, 1], [2])
-    assert len(IVUS2011(root, part="test")) == len(IVUS2011(root / "Test_Set")) == 1
-    second = IVUS2011(root, part="test", observer=2, size=(32, 8))[0]
-    assert second["surfaces"][0, 1].mean().item() == pytest.approx(21, abs=1e-3)
-    with pytest.raises(ValueError, match="only test frames"):
-        IVUS2011(root, part="test").split()
-    report = str(IVUS2011(root).check(pixels=True))
-    assert "training: 2 frames of 2 patients; Training_Set/Data_set_B/DCM" in report
+    assert len(IVUS2011(root / "Test_Set")) == 1
+    with pytest.raises(ValueError, match="leaves nothing for training"):
+        IVUS2011(root / "Test_Set").split()
+    report = str(IVUS2011(root).check(voxels=True))
+    assert "training: 2 frames; Training_Set/Data_set_B/DCM" in report
     assert "Test_Set/Data_set_B/LABELS_obs1" in report and "obs2" not in report
 
 
@@ -192,34 +151,6 @@ def test_bad_files_are_refused_when_read_and_found_by_a_full_check(root, path, c
     (root / path).write_text(content)
     reader = IVUS2011(root)
     assert reader.check().ok
-    assert message in str(reader.check(pixels=True))
+    assert message in str(reader.check(voxels=True))
     with pytest.raises(ValueError, match=re.escape(message)):
         reader[0]
-
-
-@pytest.mark.parametrize(
-    ("where", "message"),
-    [("nowhere", "does not exist"), ("empty", "folder is empty"), ("other", "no frame: no file")],
-)
-def test_a_wrong_folder_is_refused_with_the_layout_expected(root, where, message):
-    (root / "empty").mkdir()
-    (root / "other/patient001").mkdir(parents=True)
-    with pytest.raises(ValueError, match=message) as caught:
-        IVUS2011(root / where).load()
-    for part in ("Layout expected", "LABELS/", "Where from", "Licence"):
-        assert part in str(caught.value)
-
-
-def test_bad_options_are_refused(root):
-    for options, message in [
-        ({"part": "train"}, "part must be one of"),
-        ({"observer": 3}, "observer must be one of"),
-        ({"size": (192, 3)}, "size must be"),
-        ({"size": (192, 360, 2)}, "size must be"),
-        ({"radius_px": 0}, "radius_px must be"),
-        ({"first_pixel": math.nan}, "first_pixel must be finite"),
-    ]:
-        with pytest.raises(ValueError, match=message):
-            IVUS2011(root, **options)
-    with pytest.raises(IndexError):
-        IVUS2011(root)[3]

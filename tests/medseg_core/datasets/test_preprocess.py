@@ -155,16 +155,6 @@ def test_crop_or_pad_by_hand():
     assert pp.crop_or_pad(torch.zeros(2, 3, 8, 8), 4).shape == (2, 3, 4, 4)
 
 
-def test_merge_labels():
-    label = torch.tensor([[0, 1, 2, 3, 255]])
-    assert pp.merge_labels(label, {0: 0, 1: 0, 2: 0, 3: 1}).tolist() == [[0, 0, 0, 1, 255]]
-    assert pp.merge_labels(label, {0: 1, 1: 0, 2: 3, 3: 2, 255: 0}).tolist() == [[1, 0, 3, 2, 0]]
-    with pytest.raises(ValueError, match=r"value 2 .* \[0, 1, 3, 255\]"):
-        pp.merge_labels(label, {0: 0, 1: 0, 3: 1})
-    with pytest.raises(ValueError, match="integers"):
-        pp.merge_labels(label.float(), {0: 0})
-
-
 def test_zscore_is_per_slice():
     x = torch.rand(3, 2, 8, 9) * torch.tensor([1.0, 100.0, 1e-3])[:, None, None, None] + 5
     z = pp.zscore(x)

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from medseg_core.datasets.report import Report, content_line, folder_problem
+from medseg_core.datasets._report import Report, content_line, folder_problem
 
 
 def report(**options):
@@ -32,14 +32,6 @@ def test_a_thousand_problems_fit_on_one_screen():
     text = str(report(missing=[f"image {i}" for i in range(1000)], found=["x"] * 1000))
     assert len(text.splitlines()) < 30
     assert "… and 992 more" in text
-
-
-def test_what_the_readers_say_of_themselves_fits_on_a_line_of_the_terminal():
-    from medseg_core.datasets import acdc, sunnybrook_png
-
-    for reader in (acdc, sunnybrook_png):
-        text = str(Report("", Path(), reader.LAYOUT, reader.WHERE, reader.LICENCE, missing=["all"]))
-        assert max(map(len, text.splitlines())) <= 98
 
 
 def test_folder_problem(tmp_path):

@@ -12,19 +12,24 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from medseg_core.datasets.preprocess import IGNORE, crop_or_pad, resample
-from medseg_core.datasets.samples import pair
-from medseg_core.physics.shapes import region_label
+from medseg_core.datasets._grids import per_axis
+from medseg_core.datasets.preprocess import crop_or_pad, resample
+
+IGNORE = 255  # of a label
 
 
 def bscan(
-    image: Tensor, surfaces: Tensor, spacing: tuple[float, float], *, per_surface: bool = False
+    image: Tensor | np.ndarray,
+    surfaces: Tensor | np.ndarray,
+    spacing: tuple[float, float],
+    *,
+    per_surface: bool = False,
 ) -> dict:
     """The keys that every OCT reader gives, from an image and surfaces with gaps.
 
     Args:
-        image: ``(1,1,H,W)``.
-        surfaces: ``(1,L,W)`` rows; NaN where they are not known.
+        image: ``(1,1,H,W)`` or ``(H,W)``.
+        surfaces: ``(1,L,W)`` or ``(L,W)`` rows; NaN where they are not known.
         spacing: (row, column).
         per_surface: a gap in one surface leaves the others known in that column.
 
@@ -34,15 +39,21 @@ def bscan(
         ``(1,L,W)`` with per_surface, else ``(1,W)`` for all of them; ``label (1,H,W)``: the number
         of surfaces at or above each pixel, 255 in columns that are not valid; ``spacing``.
     """
+    image = torch.as_tensor(image)
+    image = image.reshape(1, 1, *image.shape[-2:])
+    surfaces = torch.as_tensor(surfaces).float()
+    surfaces = surfaces.reshape(1, *surfaces.shape[-2:])
     height = image.shape[2]
     valid = (surfaces >= -0.5) & (surfaces <= height - 0.5)  # NaN compares false
     column = valid.all(1)  # (1, W)
     whole = _bridged(surfaces)
+    row = torch.arange(height, dtype=whole.dtype)[:, None]
+    region = (whole[..., None, :] <= row).sum(-3)  # (1, H, W)
     return {
         "image": image.float().contiguous(),
         "surfaces": whole,
         "valid": valid if per_surface else column,
-        "label": torch.where(column[:, None], region_label(whole, height), IGNORE),
+        "label": torch.where(column[:, None], region, IGNORE),
         "spacing": (float(spacing[0]), float(spacing[1])),
     }
 
@@ -53,6 +64,7 @@ def on_bscan_grid(
     spacing: float | Sequence[float] | None,
     *,
     flatten: bool = True,
+    rows: int | None = None,
 ) -> dict:
     """Bring a B-scan to another pixel size, then cut or fill it up; surfaces move alongside.
 
@@ -63,12 +75,14 @@ def on_bscan_grid(
             about the middle.
         spacing: of the result, in the unit of the sample's own; None keeps it.
         flatten: follow the retina with the rows that are cut out, column by column.
+        rows: of the result where ``size`` gives none.
 
     Returns:
         The sample on the new grid, and ``top (1,W)`` int64, the row at which each column was cut:
         row r of the result was row r + top before the cut.
     """
-    size, spacing = pair(size, "size") or (None, None), pair(spacing, "spacing")
+    size, spacing = per_axis(size, "size") or (None, None), per_axis(spacing, "spacing")
+    size = (rows if size[0] is None else size[0], size[1])
     if any(n is not None and (int(n) != n or n < 1) for n in size):
         raise ValueError(f"size must be (rows, columns), positive integers or None, got {size}")
     image, valid, old = sample["image"], sample["valid"], sample["spacing"]

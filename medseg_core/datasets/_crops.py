@@ -10,9 +10,9 @@ from torch import Tensor
 
 from medseg_core import checks
 from medseg_core.datasets.preprocess import resample, resample_labels, scale_percentile
-from medseg_core.physics.shapes import mask_to_boxes
 
 HU_WINDOW = (-100.0, 300.0)  # soft tissue
+PERCENTILES = (0.5, 99.5)
 
 
 def relaxed_box(
@@ -42,31 +42,32 @@ def relaxed_box(
 
 def crop(
     image: Tensor,
-    mask: Tensor | None,
+    mask: Tensor,
     field: Sequence[int],
     spacing: Sequence[float],
     size: int | Sequence[int],
     *,
     unit: str = "",
-    hu_window: tuple[float, float] = HU_WINDOW,
-    percentiles: tuple[float, float] = (0.5, 99.5),
 ) -> dict:
     """Cut ``field`` out of a volume, resample it to ``size`` and bring its intensity to [0, 1].
 
-    CT (``unit="HU"``) is clipped to ``hu_window`` and its least and greatest value become 0 and 1;
-    otherwise two percentiles of the crop do. A z-score before either would change nothing, since
-    both are the same for an image and for a·image + b. Taught in the chapter `bifseg-interactive`.
+    CT (``unit="HU"``) is clipped to `HU_WINDOW` and its least and greatest value become 0 and 1;
+    otherwise the `PERCENTILES` of the crop do. A z-score before either would change nothing, since
+    both are the same for an image and for a·image + b.
 
     Args:
         image: ``(1,C,D,H,W)`` float32.
-        mask: ``(1,1,D,H,W)`` bool, or None.
+        mask: ``(1,1,D,H,W)`` bool.
         field: the voxels (z0, r0, c0, z1, r1, c1), half-open, e.g. of `relaxed_box`.
         spacing: mm per voxel.
         size: of the result: each axis is stretched to it by itself.
+        unit: of the intensities.
 
     Returns:
         ``image (1,C,*size)`` in [0, 1]; ``mask (1,1,*size)`` bool and ``boxes (1,6)`` its tight box
         (zeros if it is empty); ``spacing`` of the crop, mm; ``field (1,6)`` int64.
+
+    Taught in: bifseg-interactive.
     """
     size = (size,) * 3 if isinstance(size, int) else tuple(int(s) for s in size)
     checks.shape(image, "image", "1 C D H W")
@@ -74,20 +75,18 @@ def crop(
     old = [b - a for a, b in zip(field[:3], field[3:], strict=True)]
     new_spacing = tuple(float(mm * o / s) for mm, o, s in zip(spacing, old, size, strict=True))
     part = image[(..., *inside)]
-    low, high = percentiles
+    low, high = PERCENTILES
     if unit == "HU":
-        part, low, high = part.clamp(*hu_window), 0.0, 100.0
+        part, low, high = part.clamp(*HU_WINDOW), 0.0, 100.0
     part = resample(part, spacing, new_spacing, size=size)
-    out = {
+    label = resample_labels(mask[(..., *inside)].long(), spacing, new_spacing, size=size)
+    return {
         "image": scale_percentile(part, None, low, high, spatial_dims=3),
         "spacing": new_spacing,
         "field": torch.tensor([list(field)]),
+        "mask": label.bool(),
+        "boxes": one_box(label[0, 0].bool()),
     }
-    if mask is not None:
-        label = resample_labels(mask[(..., *inside)].long(), spacing, new_spacing, size=size)
-        out["mask"] = label.bool()
-        out["boxes"] = one_box(label[0, 0].bool())
-    return out
 
 
 def uncrop(
@@ -114,6 +113,8 @@ def uncrop(
 
 
 def one_box(mask: Tensor) -> Tensor:
-    """Tight box ``(1,2·ndim)`` of all that is in a mask ``(*S)``; zeros if nothing is."""
-    box = mask_to_boxes(mask)
-    return box if len(box) else box.new_zeros((1, 2 * mask.ndim))
+    """Tight half-open box ``(1,2·ndim)`` of all that is in a mask ``(*S)``; zeros if nothing is."""
+    places = torch.nonzero(mask)  # (P, ndim)
+    if not len(places):
+        return torch.zeros((1, 2 * mask.ndim), dtype=torch.int64)
+    return torch.cat([places.amin(0), places.amax(0) + 1])[None]

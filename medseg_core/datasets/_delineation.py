@@ -1,68 +1,38 @@
-"""Where the JHU OCT data's files lie and how surfaces are read; the reader is `oct_jhu`."""
+"""Surfaces of OCT volumes as JHU publishes them: control points for splines, or every column."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from scipy.interpolate import CubicSpline
 
-from medseg_core.datasets.heyex_vol import VolHeader, read_header
-from medseg_core.datasets.mat import read_mat
+from medseg_core.datasets._heyex_vol import VolHeader
+from medseg_core.datasets._mat import read_mat
 
-SURFACES = (*("ILM", "RNFL-GCL", "IPL-INL", "INL-OPL", "OPL-ONL", "ELM", "IS-OS", "OS-RPE", "BM"),)
-SUBJECT = re.compile(r"(hc|ms)(\d{2})(?!\d)", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class Volume:
-    """One eye: its B-scans' file and its delineation."""
-
-    subject: str
-    path: Path
-    header: VolHeader
-    surfaces: np.ndarray  # (B, 9, W) rows, NaN where nothing was drawn
-    complete: np.ndarray  # the B-scans in which every surface was drawn
+SURFACES = ("ILM", "RNFL-GCL", "IPL-INL", "INL-OPL", "OPL-ONL", "ELM", "IS-OS", "OS-RPE", "BM")
 
 
-def read_volume(subject: str, vol: Path, mat: Path) -> Volume:
-    """The header of a volume and its surfaces.
+def read_delineation(mat: Path, volume: VolHeader) -> tuple[np.ndarray, list[int]]:
+    """Surfaces ``(B,9,W)`` of a volume, NaN where none is, and the B-scans that have all nine.
 
     Raises:
-        ValueError: one of the files is wrong, or they do not belong together.
+        ValueError: the file is wrong, or does not belong to the volume.
     """
-    header = read_header(vol)
-    surfaces = read_surfaces(mat, header.columns)
-    if len(surfaces) != header.n_bscans:
+    surfaces = read_surfaces(mat, volume.columns)
+    if len(surfaces) != volume.n_bscans:
         raise ValueError(
-            f"{mat.name}: {len(surfaces)} B-scans are delineated, the volume has {header.n_bscans}"
+            f"{mat.name}: {len(surfaces)} B-scans are delineated, the volume has {volume.n_bscans}"
         )
     complete = np.flatnonzero(np.isfinite(surfaces).any(axis=2).all(axis=1))
-    return Volume(subject, vol, header, surfaces.astype(np.float32), complete)
-
-
-def by_subject(root: Path, glob: str, groups: Sequence[str], missing: list[str]) -> dict[str, Path]:
-    """Files by person of these groups; what is odd about them goes to ``missing``."""
-    files: dict[str, Path] = {}
-    for path in sorted(p for p in root.glob(glob) if not p.name.startswith(".")):
-        match = SUBJECT.match(path.name)
-        subject = match.group().lower() if match else ""
-        if not match:
-            missing.append(f"{path.name} does not begin with a person such as hc01 or ms01")
-        elif subject[:2] not in groups:
-            continue
-        elif subject in files:
-            missing.append(f"{subject} is there twice: {files[subject].name} and {path.name}")
-        else:
-            files[subject] = path
-    return files
+    return surfaces.astype(np.float32), complete.tolist()
 
 
 def read_surfaces(path: Path, columns: int) -> np.ndarray:
     """The delineated surfaces of a volume, ``(B,9,columns)`` rows counted from 0; NaN: none.
+
+    As its authors do: along the control points of each surface a natural cubic spline (uniform in
+    the points' number, constant beyond the last one), then no surface above the one before it.
 
     Raises:
         ValueError: neither form of delineation, or another number of surfaces or columns.

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.measure import points_in_poly
 
-from medseg_core.datasets.contours import contour_radii
+from medseg_core.datasets._polar import contour_radii
 
 
 def test_a_square_by_hand():

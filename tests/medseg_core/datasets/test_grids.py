@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from medseg_core.datasets.samples import checked_index, checked_indices, on_grid, pair
+from medseg_core.datasets._grids import checked_index, checked_indices, on_grid, per_axis
 
 
 def sample(size=8, spacing=(1.0, 1.0)):
@@ -39,16 +39,25 @@ def test_one_bad_index():
 
 
 def test_on_grid_moves_image_label_and_centre_together():
-    out = on_grid(sample(), 12, None, centre_value=3)
+    out = on_grid(sample(), 12, None, centre_of=3)
     assert out["centre"].tolist() == [[4.5, 5.5]] and out["label"].shape == (1, 12, 12)
-    fine = on_grid(sample(), None, 0.5, centre_value=3)
+    fine = on_grid(sample(), None, 0.5, centre_of=3)
     assert fine["spacing"] == (0.5, 0.5) and fine["image"].shape == (1, 1, 16, 16)
     # (2.5, 3.5) lies at (−1, 0) from the centre 3.5, that is (−2, 0) pixels of half the size.
     assert fine["centre"].tolist() == [[7.5 - 2, 7.5]]
 
 
-def test_pair():
-    assert pair(None, "size") is None
-    assert pair(3, "size") == (3, 3) and pair((3, 4), "size") == (3, 4)
-    with pytest.raises(ValueError, match="size must be one number or"):
-        pair((1, 2, 3), "size")
+def test_what_lies_on_the_image_moves_with_it():
+    one = sample() | {"sector": torch.ones(1, 1, 8, 8, dtype=torch.bool)}
+    cut = on_grid(one, (4, 12), None, fill=7)
+    assert cut["sector"].dtype == torch.bool and cut["sector"].shape == (1, 1, 4, 12)
+    assert (cut["image"][..., :2] == 7).all() and not cut["sector"][..., :2].any()
+    assert torch.equal(cut["label"][..., 2:10], one["label"][:, 2:6]) and "centre" not in cut
+
+
+def test_per_axis():
+    assert per_axis(None, "size") is None
+    assert per_axis(3, "size") == (3, 3) and per_axis((3, 4), "size") == (3, 4)
+    assert per_axis(2.0, "spacing", 3) == (2.0, 2.0, 2.0)
+    with pytest.raises(ValueError, match="size must be one number or 2"):
+        per_axis((1, 2, 3), "size")

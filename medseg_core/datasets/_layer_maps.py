@@ -1,46 +1,27 @@
-"""How the Duke AMD data's files are named and read; the reader is `duke_amd`."""
+"""OCT volumes in MATLAB files: ``images`` and, per B-scan and column, rows in ``layerMaps``."""
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from medseg_core.datasets.mat import read_mat
-
-GROUPS = ("AMD", "Control")
-SURFACES = ("ILM", "RPEDC", "BM")
-NAME = re.compile(r"(?:.*_)?(AMD|Control)_(?:Subject_)?(\d+)\.mat", re.IGNORECASE)
+from medseg_core.datasets._mat import read_mat
 
 
-@dataclass(frozen=True)
-class Volume:
-    """One eye; images and surfaces, 50 MB of them, stay in its file."""
+def annotation(path: Path) -> tuple[list[int], float]:
+    """Which B-scans have a column with all surfaces, and the age (NaN if unknown).
 
-    group: str
-    number: int
-    path: Path
-    annotated: np.ndarray  # (B,) bool: some column has all three surfaces
-    age: float  # years; NaN if the file does not say
-
-
-def key(name: str) -> tuple[str, int]:
-    """Group and number of an eye from its file's name."""
-    group, number = NAME.fullmatch(name).groups()
-    return GROUPS[group.lower() == "control"], int(number)
-
-
-def read_volume(path: Path) -> Volume:
-    """What is to be known of a volume before its images are read."""
+    Raises:
+        ValueError: unreadable, or no surfaces.
+    """
     found = read_mat(path, ("layerMaps", "Age"))
     annotated = np.isfinite(_layers(path, found)).all(axis=2).any(axis=1)
     age = np.asarray(found.get("Age", np.nan), float).ravel()
-    return Volume(*key(path.name), path, annotated, float(age[0]) if age.size else float("nan"))
+    return np.flatnonzero(annotated).tolist(), float(age[0]) if age.size else float("nan")
 
 
-def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
+def read_volume(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """B-scans ``(B,H,W)`` in 0 … 255 and surfaces ``(B,W,3)`` as stored, NaN where there are none.
 
     The axes may stand in any order: surfaces have one of length 3, a volume has fewer B-scans than

@@ -24,7 +24,6 @@ FIELDS = struct.Struct("<12s3i3d2i2did4sq2i")
 class VolHeader:
     """Sizes in pixels, lengths in mm; depth runs along the rows."""
 
-    version: str
     columns: int
     rows: int
     n_bscans: int
@@ -33,7 +32,6 @@ class VolHeader:
     slice_mm: float
     slo_size: tuple[int, int]
     eye: str  # "OD" right, "OS" left
-    scan_pattern: int
     bscan_header: int
 
     def offset(self, index: int) -> int:
@@ -54,7 +52,6 @@ def read_header(path: Path) -> VolHeader:
         raise ValueError(f"{path.name} is no Heidelberg raw export (it must begin with HSF-OCT)")
     v = FIELDS.unpack(start)
     header = VolHeader(
-        version=v[0].rstrip(b"\0").decode("ascii", "replace"),
         columns=v[1],
         n_bscans=v[2],
         rows=v[3],
@@ -63,7 +60,6 @@ def read_header(path: Path) -> VolHeader:
         row_mm=v[6],
         slo_size=(v[8], v[7]),
         eye=v[13].rstrip(b"\0").decode("ascii", "replace"),
-        scan_pattern=v[15],
         bscan_header=v[16],
     )
     sizes = (header.columns, header.rows, header.n_bscans, header.bscan_header)
@@ -92,9 +88,3 @@ def read_bscan(path: Path, header: VolHeader, index: int) -> np.ndarray:
     raw = raw.reshape(header.rows, header.columns)
     raw = np.where(np.isfinite(raw) & (raw < 1e6), raw, 0)
     return np.clip(raw, 0, 1) ** np.float32(0.25)
-
-
-def read_slo(path: Path, header: VolHeader) -> np.ndarray:
-    """The SLO (fundus) image ``(rows, columns)`` uint8."""
-    rows, columns = header.slo_size
-    return np.fromfile(path, np.uint8, rows * columns, offset=FILE_HEADER).reshape(rows, columns)
