@@ -18,7 +18,7 @@ class ResBlock(nn.Module):
     Args:
         ch: channels.
         kernel: one odd entry per spatial axis, such as (3, 3) or (1, 3).
-        norm: "batch", or "group" (see `normalisation`).
+        norm: "batch", or "group" (see `_normalisation`).
 
     Source: Liefers et al. 2019, section 3.2; norm and its place (before the convolution) are not
     stated there.
@@ -30,7 +30,7 @@ class ResBlock(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         for _ in range(2):
-            layers += [normalisation(ch, norm, len(kernel)), nn.ReLU(), conv(ch, ch, kernel)]
+            layers += [_normalisation(ch, norm, len(kernel)), nn.ReLU(), conv(ch, ch, kernel)]
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -101,7 +101,7 @@ def upsampling(in_ch: int, out_ch: int, kernel: tuple[int, ...]) -> nn.Module:
     return layer
 
 
-def normalisation(ch: int, kind: str, dims: int) -> nn.Module:
+def _normalisation(ch: int, kind: str, dims: int) -> nn.Module:
     """Batch norm, or group norm of at most eight groups of four channels or more.
 
     On a map of one pixel a group of one channel would be all zero.
