@@ -84,7 +84,8 @@ class Reader:
     def header(self, case: Case) -> None:
         """Look at what can be seen without reading pixels; ValueError says what is wrong."""
         if "label" in case.files:
-            case.facts["head"] = check_pair(**case.files, ndim=self.ndim)
+            head, turned = check_pair(**case.files, ndim=self.ndim)
+            case.facts |= {"head": head, "turned": turned}
 
     def read(self, case: Case) -> Pair | Any:
         """A case's files, for `sample`; ValueError with a file's name."""
@@ -250,6 +251,9 @@ class Reader:
             if len(folders) <= 4 and folders != {self.root}:
                 text += "; " + ", ".join(sorted(str(f.relative_to(self.root)) for f in folders))
             lines.append(text)
+        turned = [case.id for case in cases if case.facts.get("turned")]
+        if turned:
+            lines.append(f"labels turned to their images' axes, by their affines: {len(turned)}")
         if self.left_out:
             lines.append(f"patients without labels, left out: {', '.join(self.left_out)}")
         return [*lines, *self.said(cases)] if cases else []

@@ -24,7 +24,8 @@ def header(path: Path, ndim: int) -> tuple[tuple[int, ...], tuple[float, ...], n
 
     Raises:
         ValueError: unreadable; colours or complex numbers; sizes that are not > 0 or that pixdim
-            and the affine do not agree on; an affine that cannot be inverted.
+            and the affine do not agree on; qform and sform that say to be the same and are not; an
+            affine that cannot be inverted.
     """
     image = _load(path)
     kind = image.get_data_dtype()
@@ -41,6 +42,16 @@ def header(path: Path, ndim: int) -> tuple[tuple[int, ...], tuple[float, ...], n
         raise ValueError(
             f"{path.name} must have an affine that can be inverted, got {affine[:3, :3].tolist()}"
         )
+    forms = [image.header[f"{form}_code"] for form in ("qform", "sform")]
+    if forms[0] == forms[1] > 0:  # two matrices for one and the same space
+        q, s = (np.asarray(get()) for get in (image.get_qform, image.get_sform))
+        corner = np.array([*image.shape[:3], *(1,) * (3 - len(image.shape[:3])), 1])
+        off = max(np.linalg.norm(((q - s) @ at)[:3]) for at in (corner, [0, 0, 0, 1]))
+        if off > min(zooms):
+            raise ValueError(
+                f"{path.name} gives two places: its qform and sform, of one code, are {off:.4g} mm "
+                "apart; correct the header"
+            )
     sizes = nib.affines.voxel_sizes(affine)[: len(zooms)]
     if not np.allclose(sizes, zooms, rtol=SIZES_AGREE, atol=0):
         raise ValueError(
@@ -75,6 +86,9 @@ def write(path: Path, array: np.ndarray, like: Path) -> None:
 
 def _load(path: Path) -> SpatialImage:
     try:
-        return nib.load(path)
+        image = nib.load(path)
     except READ_ERRORS as error:
         raise ValueError(f"{path.name} cannot be read as NIfTI: {error}") from error
+    if not isinstance(image, nib.Nifti1Pair):
+        raise ValueError(f"{path.name} cannot be read as NIfTI: it is {type(image).__name__}")
+    return image

@@ -105,15 +105,21 @@ def turn(label: Header, image: Header) -> np.ndarray | None:
     return orientation
 
 
-def check_pair(image: Path, label: Path, *, ndim: int, channels: bool = False) -> Header:
-    """Compare the headers of an image and its label; returns the image's.
+def check_pair(
+    image: Path, label: Path, *, ndim: int, channels: bool = False
+) -> tuple[Header, bool]:
+    """Compare the headers of an image and its label.
+
+    Returns:
+        The image's, and whether the label's axes are stored otherwise and will be turned.
 
     Raises:
         ValueError: as `header` and `turn`.
     """
     head = header(image, ndim, channels=channels)
-    turn(header(label, ndim), head)
-    return head
+    orientation = turn(header(label, ndim), head)
+    same = orientation is None or np.array_equal(orientation, [[0, 1], [1, 1], [2, 1]])
+    return head, not same
 
 
 def read_pair(

@@ -69,7 +69,8 @@ Tasks: {", ".join(task.name for task in _decathlon.TASKS)}
 
     def header(self, case: Case) -> None:
         image, label = case.files["image"], case.files["label"]
-        head = case.facts["head"] = _pairs.check_pair(image, label, ndim=3, channels=True)
+        head, turned = _pairs.check_pair(image, label, ndim=3, channels=True)
+        case.facts |= {"head": head, "turned": turned}
         self.found.check_channels(head, asked=self.channel is not None)
 
     def said(self, cases: Sequence[Case]) -> list[str]:

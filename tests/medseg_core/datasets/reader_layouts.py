@@ -401,8 +401,9 @@ def _duke(root):
 
 def _ivus(root):
     training, test = (root / f"{p}_Set/Data_set_B" for p in ("Training", "Test"))
-    ivus_frame(training, "frame_01_0001_003")
-    ivus_frame(test, "frame_02_0005_003", labels="LABELS_obs1")
+    contours = {"lumen": ivus_circle(10, 60), "media": ivus_circle(18, 60)}
+    ivus_frame(training, "frame_01_0001_003", **contours)
+    ivus_frame(test, "frame_02_0005_003", labels="LABELS_obs1", **contours)
 
 
 def _msd(root):

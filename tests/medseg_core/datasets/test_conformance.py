@@ -264,6 +264,19 @@ def test_a_header_that_gives_two_voxel_sizes_is_refused(built, name, kind):
 
 
 @pytest.mark.parametrize("name", VOLUMES)
+def test_a_header_that_gives_two_places_is_refused(built, name):
+    layout, root = built(name)
+    path = root / layout.files["label"]
+    old = nib.load(path)
+    new = nib.Nifti1Image(np.asarray(old.dataobj), old.affine)
+    new.set_sform(old.affine, 1)
+    new.set_qform(shifted(20) @ old.affine, 1)
+    path.unlink()
+    nib.save(new, path)
+    refused(layout, root, path.name, "gives two places: its qform and sform", "20 mm apart")
+
+
+@pytest.mark.parametrize("name", VOLUMES)
 @pytest.mark.parametrize(
     ("kind", "how"),
     [
@@ -301,7 +314,9 @@ def test_a_label_whose_axis_runs_the_other_way_is_turned(built, name, axis, tmp_
     affine = old.affine @ nib.orientations.inv_ornt_aff(back, full)
     path.unlink()
     nib.save(nib.Nifti1Image(array.reshape(old.shape), affine), path)
-    assert layout.reader(root).check(voxels=True).ok
+    report = layout.reader(root).check(voxels=True)
+    assert report.ok and "labels turned to their images' axes, by their affines: 1" in str(report)
+    assert "labels turned" not in str(layout.reader(tmp_path / "plain").check())
     same(layout.reader(root), layout.reader(tmp_path / "plain"))
 
 
