@@ -115,12 +115,13 @@ def load_phantom(s: Settings, seed: int) -> dict[str, Data]:
     Raises:
         ValueError: a part without crops, or one that would reach into the next.
     """
-    parts = {}
-    for part, n in part_sizes(s).items():
-        kinds, places = PARTS[part]
-        checks.between(n, f"the number of crops in {part!r}", 1, len(places))
-        parts[part] = organ_in_context(n, s.size, seed, start=places.start, kind=kinds)
-    return parts
+    sizes = part_sizes(s)
+    for part, n in sizes.items():
+        checks.between(n, f"the number of crops in {part!r}", 1, len(PARTS[part][1]))
+    return {
+        part: organ_in_context(sizes[part], s.size, seed, start=places.start, kind=kinds)
+        for part, (kinds, places) in PARTS.items()
+    }
 
 
 def organ_reader(root: str | Path, task: str) -> MSD:

@@ -84,7 +84,7 @@ class BIFSeg:
         when: numbers of scribbles after which the network is fine-tuned.
 
     Attributes:
-        rounds: those of all fine-tunings so far.
+        tunings: the rounds of each fine-tuning so far.
     """
 
     def __init__(
@@ -99,14 +99,14 @@ class BIFSeg:
         self.case, self.before, self.when = case, before, when
         self.cut, self.tuning, self.doubt = cut, tuning, doubt
         self.prob: Tensor | None = None  # of the network that was fine-tuned last
-        self.rounds: list[Round] = []
+        self.tunings: list[list[Round]] = []
 
     def __call__(self, marks: Tensor, count: int) -> Tensor:
         model, image = self.case.model, self.case.image
         if count in self.when:
             refined = bifseg_refine(model, image, marks, self.cut, self.tuning, self.doubt)
             self.prob = refined.prob
-            self.rounds += refined.history
+            self.tunings.append(refined.history)
             return refined.labels
         if self.prob is None:
             return self.before(marks, count)

@@ -153,12 +153,13 @@ def session_arm(
         goal: of `session`.
 
     Returns:
-        A function of the seed: "final" (Dice per crop), updates of fine-tuning, images, and as
-        extras "curve" (crops, scribbles + 1), "labels" and "strokes" per crop, and "rounds".
+        A function of the seed: "final" (Dice per crop); as updates the gradient steps that its
+        fine-tunings were given (one that settles early leaves some); images; and as extras "curve"
+        (crops, scribbles + 1), "labels" and "strokes" per crop, and all "rounds".
     """
 
     def arm(seed: int) -> dict[str, Any]:
-        curve, labels, drawn, rounds = [], [], [], []
+        curve, labels, drawn, tunings = [], [], [], []
         for i, case in enumerate(cases(seed)):
             answer, truth = make_method(name, case, tuned, s, doubt), data["mask"][i, 0]
             gen = rng.generator(seed, i, stream="robot")
@@ -167,13 +168,18 @@ def session_arm(
             curve.append(overlap(found, truth))
             labels.append(found.bool())
             drawn.append(given)
-            rounds += answer.rounds if isinstance(answer, BIFSeg) else []
+            tunings += answer.tunings if isinstance(answer, BIFSeg) else []
         curve = torch.stack(curve).numpy()
         return {
-            "updates": sum(len(r.losses) for r in rounds),
+            "updates": len(tunings) * s.rounds * s.tune_steps,
             "images": len(curve),
             "final": curve[:, -1],
-            "extras": {"curve": curve, "labels": labels, "strokes": drawn, "rounds": rounds},
+            "extras": {
+                "curve": curve,
+                "labels": labels,
+                "strokes": drawn,
+                "rounds": [turn for tuning in tunings for turn in tuning],
+            },
         }
 
     return arm

@@ -1,6 +1,7 @@
 """Settings, loaders and training of the chapter."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -8,10 +9,10 @@ import torch
 
 from medseg_core import rng
 from medseg_core.papers.bifseg_interactive import experiment
-from medseg_core.papers.bifseg_interactive.experiment import PARTS, SETTINGS, UNSEEN
+from medseg_core.papers.bifseg_interactive.experiment import SEEN, SETTINGS, UNSEEN
 
 CPU = torch.device("cpu")
-S = dataclasses.replace(SETTINGS["smoke"], size=16, n_seen=3, n_unseen=4)
+S = dataclasses.replace(SETTINGS["smoke"], size=16)
 
 
 @pytest.mark.parametrize("scale", ["smoke", "lesson", "paper"])
@@ -25,18 +26,29 @@ def test_three_scales_that_fit_together(scale):
     assert set(s.finetune) <= {"last", "all"} and 1 <= s.n_sessions <= s.n_seeds
 
 
-def test_parts_of_the_phantom_are_disjoint_and_follow_the_seed():
-    parts = experiment.load_phantom(S, 0)
-    assert {part: len(d["image"]) for part, d in parts.items()} == experiment.part_sizes(S)
-    for part, d in parts.items():
-        assert set(d["kind"].tolist()) == set(PARTS[part][0]), part
-    images = torch.cat([d["image"] for d in parts.values()]).flatten(1)
-    apart = torch.cdist(images, images) + 9 * torch.eye(len(images))
-    assert apart.min() > 1  # no two crops are alike
-    again, other = experiment.load_phantom(S, 0), experiment.load_phantom(S, 1)
-    for part, d in parts.items():
-        assert torch.equal(d["image"], again[part]["image"])
-        assert not torch.equal(d["image"], other[part]["image"])
+@pytest.mark.parametrize("scale", ["smoke", "lesson", "paper"])
+def test_parts_of_the_phantom_are_disjoint(monkeypatch, scale):
+    drawn, s = [], SETTINGS[scale]
+
+    def generator(n, size, seed, *, start, kind):
+        assert (size, seed) == (s.size, 7)
+        drawn.append((set(range(start, start + n)), kind))
+        return {"n": n}
+
+    monkeypatch.setattr(experiment, "organ_in_context", generator)
+    parts = experiment.load_phantom(s, 7)
+    assert {part: d["n"] for part, d in parts.items()} == experiment.part_sizes(s)
+    assert sum(len(samples) for samples, _ in drawn) == len(set.union(*(d[0] for d in drawn)))
+    assert [kind for _, kind in drawn] == [SEEN, SEEN, SEEN, UNSEEN, UNSEEN[:1]]
+
+
+def test_the_phantom_follows_the_seed():
+    one = {f"n_{part}": 1 for part in ("train", "tune", "seen", "unseen")}
+    s = dataclasses.replace(S, **one, n_transfer=(1, 1))
+    parts, other = (experiment.load_phantom(s, seed) for seed in (0, 1))
+    images = [d["image"] for d in (*parts.values(), *other.values())]
+    assert all(not torch.equal(a, b) for a, b in itertools.combinations(images, 2))
+    assert [int(d["kind"]) for d in parts.values()] == [0, 2, 1, 3, 3]  # kind i % 3, or i % 2
 
 
 def test_a_part_ends_where_the_next_begins():
@@ -112,8 +124,19 @@ def test_what_dice_and_predictions_are():
     assert not model.training
 
 
+def blobs(n, seed):
+    """Bright balls of any radius, made up."""
+    gen = rng.generator(seed)
+    axes = torch.stack(torch.meshgrid(*[torch.arange(16.0) - 7.5] * 3, indexing="ij"))
+    radius = 3 + 3 * torch.rand(n, 1, 1, 1, 1, generator=gen)
+    mask = axes.norm(dim=0) < radius
+    noise = 0.1 * torch.randn(mask.shape, generator=gen)
+    return {"image": (0.3 + 0.5 * mask + noise).clamp(0, 1), "mask": mask}
+
+
 def test_the_arms_of_training():
-    parts = experiment.load_phantom(S, 0)
+    parts = {part: blobs(n, n) for part, n in (("train", 4), ("tune", 2), ("seen", 1), ("next", 3))}
+    parts["unseen"] = parts["seen"]
     arm = experiment.generalised(S, parts, CPU)
     rng.seed_all(0)
     out = arm(0)

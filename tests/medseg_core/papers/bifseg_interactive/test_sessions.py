@@ -128,7 +128,8 @@ def test_each_method_answers_as_it_says():
         third = answer(marks, 2)
         assert (third == marks)[marks != NONE].all(), name
         if name in methods.FINE_TUNED:
-            assert len(answer.rounds) == S.rounds and answer.prob is not None
+            (rounds,) = answer.tunings
+            assert len(rounds) == S.rounds and answer.prob is not None
             assert not torch.equal(answer.prob, case.prob)
     with pytest.raises(ValueError, match="name must be one of"):
         make_method("BIFseg", case, tuned, S, Doubt())
@@ -148,6 +149,7 @@ def test_an_arm_repeats_the_strokes_of_another_and_counts_its_updates():
     rest = (lambda seed: [case], data, KNOBS, S, Doubt())
     own = sessions.session_arm("BIFSeg", *rest)(3)
     assert own["updates"] == S.rounds * S.tune_steps and own["images"] == 1
+    assert len(own["extras"]["rounds"]) == S.rounds
     curve = own["extras"]["curve"]
     assert curve.shape == (1, S.n_scribbles + 1) and own["final"] == curve[0, -1]
     labels = own["extras"]["labels"][0]
