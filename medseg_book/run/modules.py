@@ -10,6 +10,7 @@ import ast
 import importlib.util
 import re
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 
 from medseg_book.page.provenance import source_hash
@@ -43,9 +44,15 @@ def file_hash(module: str) -> str:
     """Hash of a module's code without comments and layout; "" where it has no readable file."""
     path = file(module)
     try:
-        return source_hash(path) if path else ""
+        return _hash(path, path.stat().st_mtime_ns) if path else ""
     except (OSError, SyntaxError, ValueError):
         return ""
+
+
+@cache
+def _hash(path: Path, changed: int) -> str:
+    """Fifty chapters name the same modules; `changed` is the time of the file that was read."""
+    return source_hash(path)
 
 
 def file(module: str) -> Path | None:
