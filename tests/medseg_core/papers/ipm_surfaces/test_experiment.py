@@ -1,6 +1,7 @@
 """Settings, loaders and the training arm of the chapter."""
 
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -229,8 +230,12 @@ class TestArm:
         out = self.run(task, "no IPM", validate_every=1)
         updates, errors = zip(*out["extras"]["curve"], strict=True)
         assert updates == (1, 2, 3, 4)  # the warm-up ends at 2.6
+        history = out["extras"]["history"]
+        scores = dict(history.validation)
+        assert [math.isnan(scores[u]) for u in updates] == [True, True, False, False]
         late = {u: -e for u, e in zip(updates, errors, strict=True) if u > 2.6}
-        assert out["extras"]["history"].best == max(late.items(), key=lambda pair: pair[1])
+        assert late == {u: scores[u] for u in (3, 4)}
+        assert history.best == max(late.items(), key=lambda pair: pair[1])
 
     def test_smoothness_and_position_are_silent_in_the_warm_up(self, task):
         parts = self.run(task, "IPM")["extras"]["history"].parts
