@@ -12,12 +12,12 @@ import argparse
 import torch
 from timing import machine, milliseconds, publish, seconds, table
 
-from medseg_core.papers.max_margin_crf.margin_gradient import (
+from medseg_core.papers.max_margin_crf.crf import MaxMarginCRF
+from medseg_core.papers.max_margin_crf.gradient import (
     envelope_gradient,
     kkt_gradient,
     kkt_matrix,
 )
-from medseg_core.papers.max_margin_crf.max_margin import MaxMarginCRF
 from medseg_core.physics.noise import gaussian_field
 from medseg_core.rng import generator
 
@@ -45,7 +45,7 @@ def ellipses(n, seed=0):
 def learning(n, repeats):
     """Rows of both tables for n images."""
     image, target, logits = ellipses(n)
-    crf = MaxMarginCRF(image, target)
+    crf = MaxMarginCRF.from_images(image, target)
     fits = {"round": [], "image": []}
 
     def fit(solve_after):

@@ -40,99 +40,54 @@ extended: bool = False  # also the other phantom, and two ablations of the train
 overrides: dict = {}  # settings to change, for example {"epochs": 16}
 dataset: str = "ultrasound"  # ultrasound | ct (phantoms) | camus (real ultrasound)
 
-# %%
-import copy
-import dataclasses
+# %% tags=["hide-input"]
 import itertools
-import math
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from IPython.display import display
-from scipy import ndimage
 from scipy.optimize import LinearConstraint, minimize
 from torch.nn import functional as F
 
-from medseg_book.page import claims, plotting, scales, sources, widgets
-from medseg_book.page.compare import Record, Results, run_arms
-from medseg_core import checks, rng
-from medseg_core.datasets import CAMUS
-from medseg_core.metrics.overlap import jaccard
+from medseg_book.page import claims, compare, plotting, scales, sources, widgets
+from medseg_core import rng
+from medseg_core.papers.max_margin_crf import experiment, outcomes, training
+from medseg_core.papers.max_margin_crf.crf import MaxMarginCRF
+from medseg_core.papers.max_margin_crf.cutting_planes import algorithm_1
+from medseg_core.papers.max_margin_crf.experiment import crf_of, logits_of, predict
 from medseg_core.papers.max_margin_crf.fcn8 import FCN8
-from medseg_core.papers.max_margin_crf.margin_fit import algorithm_1
-from medseg_core.papers.max_margin_crf.margin_gradient import (  # fmt: skip
+from medseg_core.papers.max_margin_crf.gradient import (
     envelope_gradient,
     hinge_subgradient,
     kkt_gradient,
     margin_loss,
 )
-from medseg_core.papers.max_margin_crf.max_margin import MaxMarginCRF
-from medseg_core.phantoms.thorax.axial import thorax_ct
-from medseg_core.phantoms.ultrasound.bmode import ultrasound_bmode
+from medseg_core.papers.max_margin_crf.scores import (
+    border,
+    main_pieces,
+    mean_overlap,
+    near_border,
+    overlap,
+    pieces,
+)
+from medseg_core.papers.max_margin_crf.training import BatchFit, Objective, update
 from medseg_core.physics.noise import gaussian_field
-from medseg_core.training.fit import fit, make_optimizer
-from medseg_core.training.samplers import batches
 
 plotting.style()
 
-
-# %%
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """What the three scales change; any of it can be set through `overrides`."""
-
-    size: int = 96  # pixels per side, divisible by 32
-    n_train: int = 33  # images
-    n_small: int = 12  # of the comparison by size, ...
-    n_large: int = 66  # ... of which the smaller sets are the beginning
-    n_validation: int = 17
-    n_test: int = 16
-    widths: tuple = (16, 32, 64, 64, 64)  # channels of the five stages
-    convs: tuple = (1, 1, 2, 2, 2)  # convolutions per stage
-    fc: int = 128  # channels of the two layers after them
-    fc_kernel: int = 3
-    dropout: float = 0.5
-    batch: int = 10
-    pre_steps: int = 200  # updates of the pre-training
-    pre_rate: float = 1e-3
-    validate_every: int = 25
-    epochs: int = 8  # of the joint training, and of the control
-    rates: tuple = (1e-4, 3e-4, 1e-3, 3e-3)  # learning rates that are tried for both
-    C: float = 1.0  # weight of the slack
-    eps: float = 1.0  # tolerance of the cutting planes, pixels
-    max_rounds: int = 50
-    connectivity: int = 4
-    grid: tuple = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # of the hand-tuned w2, w3
-    n_seeds: int = 3
-    expected: str = "about five minutes on two CPU cores"
-
-
-# %%
-SETTINGS = {
-    "smoke": Settings(
-        size=64, n_train=6, n_small=4, n_large=8, n_validation=4, n_test=4, widths=(8, 8, 16, 16, 16),
-        convs=(1,) * 5, fc=16, pre_steps=40, pre_rate=3e-3, validate_every=20, epochs=2, rates=(1e-3,), eps=5.0,
-        grid=(0.0, 1.0), n_seeds=1, batch=4, expected="half a minute",
-    ),
-    "lesson": Settings(),
-    "paper": Settings(
-        size=256, widths=(64, 128, 256, 512, 512), convs=(2, 2, 3, 3, 3), fc=4096, fc_kernel=7,
-        n_small=33, n_train=200, n_large=300, n_validation=50, n_test=100, pre_steps=2000,
-        validate_every=200, epochs=20, rates=(1e-5, 3e-5, 1e-4), expected="hours on one GPU",
-    ),
-}  # fmt: skip
+# %% tags=["hide-input"]
 run = scales.begin(
-    "max-margin-crf", SETTINGS, scale=scale, seed=seed, device=device,
-    overrides=overrides, data_dir=data_dir, extended=extended,
+    "max-margin-crf", experiment.SETTINGS, scale=scale, seed=seed, device=device,
+    overrides=overrides, data_dir=data_dir, dataset=dataset, sources=experiment.SOURCES,
+    extended=extended,
 )  # fmt: skip
 s = run.s
 pixels = s.size**2
-# Of Algorithm 1. The QP is solved after every image, as the paper prints it, or after every round
-# over the images: the same optimum, since it is convex; the former needs fewer cuts.
-TO_TOLERANCE = {"eps": s.eps, "max_rounds": s.max_rounds, "solve_after": "image"}
-# Small networks and graph cuts leave a core idle: the runs of a comparison then share them.
-workers = min(torch.get_num_threads(), 4) if run.device.type == "cpu" and not run.smoke else 1
+TO_TOLERANCE = experiment.tolerance(s)  # of Algorithm 1
+
+# %% tags=["hide-input", "hide-output"]
+sources.show(experiment.Settings, experiment.tolerance)
 
 # %% [markdown]
 # ## The problem
@@ -145,47 +100,16 @@ workers = min(torch.get_num_threads(), 4) if run.device.type == "cpu" and not ru
 # *drop-out*. The share of the ventricle's blood that leaves it in a beat (the *ejection fraction*) is read from such outlines, which a
 # cardiologist draws by hand.
 
+# %% tags=["hide-input", "hide-output"]
+sources.show(experiment.load, experiment.prepared)
 
-# %%
-def load(which):
-    """Train, validation and test set, as dicts with image (N,1,H,W), mask (N,1,H,W), group (N,)."""
-    n_train = max(s.n_train, s.n_small, s.n_large)  # the smaller sets are the beginning
-    counts = {0: n_train, 5000: s.n_validation, 10_000: s.n_test}
-    if which == "camus":
-        reader = CAMUS(run.data_dir, view="2CH", phase="ED")
-        reader.check().require()
-        shares = [n / sum(counts.values()) for n in counts.values()]
-        grid = {"size": s.size, "spacing": reader.fit_spacing(s.size)}
-        split = reader.split(shares, seed=run.seed)
-        parts = [part[:n] for part, n in zip(split, counts.values(), strict=True)]
-        if [len(part) for part in parts] != list(counts.values()):
-            raise ValueError(
-                f"data_dir must hold {sum(counts.values())} patients for the settings n_train, n_small, n_large, "
-                f"n_validation and n_test, and holds {len(reader)}; ask for fewer with --set"
-            )
-        return [reader.load(part, **grid) for part in parts]
-    make = {"ultrasound": ultrasound_bmode, "ct": thorax_ct}[which]
-    return [make(n, s.size, run.seed, start=start) for start, n in counts.items()]
-
-
-def prepare(data):
-    """What the network and the CRF see: images of mean 0 and deviation 1, labels 0 and 1."""
-    image = data["image"]
-    image = (image - image.mean((1, 2, 3), True)) / image.std((1, 2, 3), keepdim=True)
-    return {"image": image, "target": data["mask"][:, 0].long()}
-
-
-checks.choice(dataset, "dataset", ("ultrasound", "ct", "camus"))
-if (dataset == "camus") != (run.data_dir is not None):
-    raise ValueError(
-        f"dataset={dataset!r} and data_dir={data_dir!r} do not fit: a phantom takes no folder, "
-        "camus needs one"
-    )
-raw = dict(zip(("train", "validation", "test"), load(dataset), strict=True))
-data = {part: prepare(d) for part, d in raw.items()}
-for part, d in data.items():
+# %% tags=["hide-input"]
+raw = experiment.load(run.dataset, s, run.seed, run.reader)
+data = experiment.Parts(*map(experiment.prepared, raw))
+bench = experiment.Bench(s, data, run.device)
+for part, loaded, d in zip(data._fields, raw, data, strict=True):
     inside = d["target"].float().mean()
-    print(f"{part:<11}{len(d['image']):3d} images of {len(raw[part]['group'].unique())} patients, "
+    print(f"{part:<11}{len(d['image']):3d} images of {len(loaded['group'].unique())} patients, "
           f"{inside:.0%} of the pixels inside")  # fmt: skip
 
 # %% [markdown]
@@ -193,45 +117,36 @@ for part, d in data.items():
 # patient. Blood is dark, so the obvious first try is to smooth the image and call dark what is below a
 # threshold, the one that suits the training images best.
 
-
-# %%
-def overlap(labels, target):
-    """Jaccard index of each image in per cent: shared pixels over pixels that either calls inside."""
-    return 100 * jaccard(labels[:, None].bool(), target[:, None].bool())[:, 0]
+# %% tags=["hide-input", "hide-output"]
+sources.show(overlap)
 
 
+# %% tags=["hide-input"]
 def smooth(image):
     return F.avg_pool2d(F.pad(image, (3, 3, 3, 3), mode="replicate"), 7, 1)[:, 0]  # (N,H,W)
 
 
-first_set = slice(0, s.n_train)
-levels = torch.linspace(-2, 2, 81)
-
-
-def dark(part, level, rows=slice(None)):
+def dark(loaded, d, level):
     """Dark pixels of a part, within the fan that the scanner shows."""
-    seen = raw[part].get("sector", torch.ones_like(raw[part]["mask"]))[rows, 0]
-    return (smooth(data[part]["image"][rows]) < level) & seen
+    seen = loaded.get("sector", torch.ones_like(loaded["mask"]))[: len(d["image"]), 0]
+    return (smooth(d["image"]) < level) & seen
 
 
+train, truth = experiment.first(data.train, s.n_train), data.test["target"]
 level = max(
-    levels,
-    key=lambda t: overlap(
-        dark("train", t, first_set), data["train"]["target"][first_set]
-    ).nanmean(),
+    torch.linspace(-2, 2, 81),
+    key=lambda t: overlap(dark(raw.train, train, t), train["target"]).nanmean(),
 )
-by_threshold = dark("test", level)
-print(f"Dark is inside: mean Jaccard {overlap(by_threshold, data['test']['target']).nanmean():.0f} % "
+by_threshold = dark(raw.test, data.test, level)
+print(f"Dark is inside: mean Jaccard {overlap(by_threshold, truth).nanmean():.0f} % "
       f"on the {s.n_test} test images")  # fmt: skip
 
 # %% mystnb={"image": {"alt": "Four two-chamber ultrasound images: the left ventricle outlined in the upper row, in the lower row what a threshold on brightness calls inside: the atrium, shadows and the far field too."}}
 shown = range(min(4, s.n_test))
 figure, axes = plt.subplots(2, len(shown), figsize=(7, 3.6))
 for column, i in zip(axes.T, shown, strict=True):
-    plotting.overlay(raw["test"]["image"][i], data["test"]["target"][i], ax=column[0])
-    plotting.errors(
-        raw["test"]["image"][i], by_threshold[i], data["test"]["target"][i], ax=column[1]
-    )
+    plotting.overlay(raw.test["image"][i], truth[i], ax=column[0])
+    plotting.errors(raw.test["image"][i], by_threshold[i], truth[i], ax=column[1])
 axes[0, 0].set_title("left ventricle", fontsize=9)
 axes[1, 0].set_title("dark pixels", fontsize=9)
 plotting.show(figure)
@@ -278,7 +193,7 @@ disc = ((grid_r - n / 2) / (0.36 * n)) ** 2 + ((grid_c - n / 2) / (0.24 * n)) **
 gen = rng.generator(run.seed, stream="toy")
 toy_image = (disc + 0.5 * gaussian_field((1, 1, n, n), gen, sigma_px=1.0)[0, 0])[None, None]
 toy_logits = 1.5 * ((2.0 * disc - 1) + 1.6 * gaussian_field((1, 1, n, n), gen, sigma_px=0.7)[0, 0])
-toy = MaxMarginCRF(toy_image, disc[None].long())
+toy = MaxMarginCRF.from_images(toy_image, disc[None].long())
 
 
 def cut_lab(w2, w3):
@@ -331,7 +246,7 @@ tiny_truth = torch.tensor([[[0, 0, 0, 0], [0, 1, 1, 1], [0, 1, 1, 1]]])
 gen = rng.generator(run.seed, stream="tiny")
 tiny_image = tiny_truth[:, None] + 0.3 * torch.randn(1, 1, 3, 4, generator=gen)
 tiny_logits = 1.2 * (2.0 * tiny_truth[:, None] - 1) + 1.5 * torch.randn(1, 1, 3, 4, generator=gen)
-tiny = MaxMarginCRF(tiny_image, tiny_truth)
+tiny = MaxMarginCRF.from_images(tiny_image, tiny_truth)
 every = torch.tensor(list(itertools.product((0, 1), repeat=12))).reshape(-1, 3, 4)
 
 
@@ -389,11 +304,10 @@ w, xi, gamma, chosen = cutting_planes_from_scratch(rows.double().numpy(), distan
 solved = tiny.fit(tiny_logits.double(), eps=1e-4)
 print(f"{len(chosen)} of {len(every) - 1} constraints were needed.")
 print(f"from scratch:  γ = {gamma:.4f}, w = {np.round(w, 3)}, ξ = {xi:.3f}")
-print(
-    f"MaxMarginCRF:  γ = {float(solved.gamma):.4f}, w = {np.round(solved.w.numpy(), 3)}, ξ = {float(solved.xi[0]):.3f}"
-)
-agree = np.isclose(gamma, float(solved.gamma), rtol=1e-3)
-print(f"They {'agree' if agree else 'DISAGREE'}.")
+print(f"MaxMarginCRF:  γ = {solved.gamma:.4f}, w = {np.round(solved.w.numpy(), 3)}, "
+      f"ξ = {float(solved.xi[0]):.3f}")  # fmt: skip
+assert np.isclose(gamma, solved.gamma, rtol=1e-3), "from scratch and MaxMarginCRF differ in γ"
+print("They agree.")
 
 # %% [markdown]
 # What the margin does, in one picture: a dot for each labelling, its Hamming distance to the truth across,
@@ -470,7 +384,8 @@ z = torch.sigmoid(a)
 by_kkt = (kkt_gradient(exact, a, wrt="z") * z * (1 - z)).flatten()  # ∂γ/∂z · ∂z/∂a
 for name, other in (("the paper's system", by_kkt), ("finite differences", numeric)):
     off = float((envelope - other).abs().max() / envelope.abs().max())
-    print(f"envelope theorem and {name}: {'agree' if off < 1e-3 else 'DISAGREE'} "
+    assert off < 1e-3, f"envelope theorem and {name} differ: {off:.1e} of the largest entry"
+    print(f"envelope theorem and {name}: agree "
           f"(largest difference / largest entry {off:.1e})")  # fmt: skip
 
 # %% tags=["hide-output"]
@@ -496,45 +411,10 @@ sources.show(envelope_gradient, kkt_gradient)
 # The last two are *our controls*: as many further updates, the same images in the same order, the same
 # learning rates to choose from. Without them "joint" would have had more training than the rest.
 
-
-# %%
-def network():
-    return FCN8(1, 2, s.widths, s.convs, s.fc, s.fc_kernel, s.dropout).to(run.device)
-
-
-def logits_of(model, image):
-    """(N,1,H,W): a = log z − log(1 − z) of a softmax over two channels."""
-    out = model(image.to(run.device))
-    return out[:, 1:] - out[:, :1]
-
-
-@torch.no_grad()
-def predict(model, image):
-    model.eval()
-    return torch.cat([logits_of(model, part).cpu() for part in image.split(s.batch)])
-
-
-def log_likelihood(model, batch):
-    return F.cross_entropy(model(batch["image"]), batch["target"])
-
-
-def pretrain(data, n, seed):
-    """FCN-8 on the first n training images; the weights with the best validation Jaccard."""
-    rng.seed_all(seed)
-    model = network()
-    few = {k: v[:n] for k, v in data["train"].items()}
-
-    def judge(model):
-        found = predict(model, data["validation"]["image"])[:, 0] > 0
-        return float(overlap(found, data["validation"]["target"]).nanmean())
-
-    history = fit(
-        model, batches(few, s.batch, steps=s.pre_steps, seed=seed), log_likelihood,
-        steps=s.pre_steps, lr=s.pre_rate, validate=judge, validate_every=s.validate_every,
-        progress=False,
-    )  # fmt: skip
-    return model, history
-
+# %% tags=["hide-input", "hide-output"]
+sources.show(
+    FCN8, experiment.network, logits_of, predict, experiment.log_likelihood, experiment.pretraining
+)
 
 # %% [markdown]
 # ### Algorithm 2: both at once
@@ -549,29 +429,13 @@ def pretrain(data, n, seed):
 
 
 # %%
-def crf_of(data, part, n=None, **options):
-    d = {k: v[:n] for k, v in data[part].items()}
-    options = {"connectivity": s.connectivity, "C": s.C} | options
-    return MaxMarginCRF(d["image"], d["target"], **options)
-
-
-def epochs_of(n):
-    """As many epochs as give every size of the training set about the same number of updates."""
-    per_epoch = [math.ceil(k / s.batch) for k in (s.n_train, n)]
-    return max(1, round(s.epochs * per_epoch[0] / per_epoch[1]))
-
-
-def epoch_batches(n, epoch, seed):
-    order = torch.randperm(n, generator=rng.generator(seed, epoch, stream="order"))
-    return order.split(s.batch)  # the last one may be smaller
-
-
-def margin_step(model, optimizer, data, crf, index, w):
-    """One batch of Algorithm 2; the labellings found stay in the sets of `crf`."""
-    a = logits_of(model, data["train"]["image"][index])
-    gamma, found = margin_loss(a, crf.subset(index), **TO_TOLERANCE)
+def margin_step(model, optimizer, batch):
+    """One batch of Algorithm 2; the labellings found stay in the sets of all training images."""
+    a = logits_of(model, batch.image)
+    gamma, found = margin_loss(a, batch.crf, **TO_TOLERANCE)
     update(optimizer, gamma / pixels)
-    return found, worst_violation(crf.subset(index), a.detach(), found)
+    worst = worst_violation(batch.crf, a.detach(), found)
+    return BatchFit(found.rounds, worst, found.converged, float(found.w[0]))
 
 
 def worst_violation(crf, a, found):
@@ -580,145 +444,38 @@ def worst_violation(crf, a, found):
     return float((row @ found.w + delta - found.xi).max())
 
 
-def update(optimizer, loss):
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    optimizer.step()
-
+# %% tags=["hide-input", "hide-output"]
+sources.show(crf_of, training.Batch, update)
 
 # %% [markdown]
 # The control's step, and that of an ablation (for `extended`): one violator per image, as in the simpler recipe of
 # exercise 2.
 
-
-# %%
-def likelihood_step(model, optimizer, data, crf, index, w):
-    """One batch of the control."""
-    batch = {k: v[index].to(run.device) for k, v in data["train"].items()}
-    update(optimizer, log_likelihood(model, batch))
-
-
-def subgradient_step(model, optimizer, data, crf, index, w):
-    """Ablation: one violator per image with the last epoch's w, in place of the QP's mixture."""
-    a = logits_of(model, data["train"]["image"][index])
-    direction = hinge_subgradient(a.detach(), crf.subset(index), w)
-    update(optimizer, (a * direction.to(a)).sum() / pixels)
-
-
-STEPS = {"margin": margin_step, "margin, w3 = 0": margin_step, "likelihood": likelihood_step,
-         "subgradient": subgradient_step}  # fmt: skip
-
+# %% tags=["hide-input"]
+sources.show(training.likelihood_step, training.subgradient_step)
+OBJECTIVES = {
+    "margin": Objective(margin_step),
+    "likelihood": Objective(training.likelihood_step),
+    "subgradient": Objective(training.subgradient_step),
+    "margin, w3 = 0": Objective(margin_step, contrast=False),
+}
 
 # %% [markdown]
 # After each epoch the CRF is learnt and the validation images are segmented with everything in place; the epoch with
 # the best validation Jaccard is kept, for both arms alike. What "CNN longer" *without* a CRF gets is chosen by its own
 # validation Jaccard in the same run.
 
-
-# %%
-def train_on(start, data, n, seed, lr, objective, watch=None):
-    """Train a copy of `start` by one of the STEPS; what each epoch gave."""
-    rng.seed_all(seed)
-    model = copy.deepcopy(start)
-    optimizer = make_optimizer(model.parameters(), lr=lr)
-    train = crf_of(data, "train", n, contrast=objective != "margin, w3 = 0")
-    validation, w = crf_of(data, "validation"), None
-    log, batch_fits, updates, images = [], [], 0, 0
-    for epoch in range(epochs_of(n) + 1):
-        if epoch > 0:
-            model.train()
-            train.reset()
-            order = epoch_batches(n, epoch, seed)
-            for index in order:
-                warm = min(1.0, (updates + 1) / len(order))  # Adam's first steps are large
-                for group in optimizer.param_groups:
-                    group["lr"] = lr * warm
-                done = STEPS[objective](model, optimizer, data, train, index, w)
-                updates, images = updates + 1, images + len(index)
-                if done is not None:
-                    out, broken = done
-                    batch_fits.append((out.rounds, broken, out.converged, float(out.w[0])))
-        a = predict(model, data["train"]["image"][:n])
-        stale = (
-            float(train.solve(a).gamma)
-            if epoch > 0 and objective.startswith("margin")
-            else math.nan
-        )
-        fitted = train.fit(a, **TO_TOLERANCE)
-        w = fitted.w
-        v, truth = predict(model, data["validation"]["image"]), data["validation"]["target"]
-        log.append({
-            "gamma": float(fitted.gamma), "stale": stale, "w": w,
-            "cut": float(overlap(validation.infer(v, w), truth).nanmean()),
-            "threshold": float(overlap(v[:, 0] > 0, truth).nanmean()),
-            "test": predict(model, data["test"]["image"]), "largest logit": float(a.abs().max()),
-            "watch": None if watch is None else (a[watch], envelope_gradient(fitted, a)[watch]),
-        })  # fmt: skip
-    return {"log": log, "batches": batch_fits, "updates": updates, "images": images}
-
+# %% tags=["hide-input", "hide-output"]
+sources.show(training.train_on, training.n_epochs, training.Epoch)
 
 # %% [markdown]
 # The result of an arm: the test images' labels, by the cut or by the threshold, from its best epoch.
 
-
-# %%
-def best_epoch(log, by):
-    """The epoch after training (1, 2, …) with the best validation Jaccard, the earliest at a tie."""
-    return max(range(1, len(log)), key=lambda k: (log[k][by], -k))
-
-
-def tuned_potts(a, data):
-    """w = (1, w2, w3) with the best validation Jaccard; a small grid."""
-    crf, truth = crf_of(data, "validation"), data["validation"]["target"]
-    weights = [torch.tensor([1.0, w2, w3]) for w2 in s.grid for w3 in s.grid]
-    return max(weights, key=lambda w: float(overlap(crf.infer(a, w), truth).nanmean()))
-
-
-def outcome(labels, data, updates, images, **extras):
-    found = overlap(labels, data["test"]["target"])
-    return {"jaccard": found, "updates": updates, "images": images,
-            "extras": {"labels": labels} | extras}  # fmt: skip
-
-
-# %% [markdown]
-# And the arms:
-
-
-# %%
-def from_pretrained(zero, history, data):
-    """The arms that leave the network as it is; `zero` is epoch 0 of `train_on`."""
-    test, cost = zero["test"], (history.updates, history.images)
-    labels = crf_of(data, "test").infer(test, zero["w"])
-    return {
-        "CNN only": outcome(test[:, 0] > 0, data, *cost, logits=test),
-        "piecewise": outcome(labels, data, *cost, logits=test, w=zero["w"]),
-    }
-
-
-def hand_tuned(model, history, data):
-    """The reader's first idea: a CRF whose weights are tried out on the validation images."""
-    a = {part: predict(model, data[part]["image"]) for part in ("validation", "test")}
-    potts = tuned_potts(a["validation"], data)
-    labels = crf_of(data, "test").infer(a["test"], potts)
-    return {"hand-tuned Potts": outcome(labels, data, history.updates, history.images, w=potts)}
-
-
-def from_epochs(result, history, data, objective):
-    """The arms that were trained on: with the cut, and for the control also without."""
-    cost = (history.updates + result["updates"], history.images + result["images"])
-    best = result["log"][best_epoch(result["log"], "cut")]
-    labels = crf_of(data, "test").infer(best["test"], best["w"])
-    extras = {"log": result["log"], "batches": result["batches"], "w": best["w"],
-              "logits": best["test"]}  # fmt: skip
-    if objective != "likelihood":
-        arm = {"margin": "joint"}.get(objective, objective)
-        return {arm: outcome(labels, data, *cost, **extras)}
-    plain = result["log"][best_epoch(result["log"], "threshold")]
-    return {
-        "CNN longer": outcome(plain["test"][:, 0] > 0, data, *cost, logits=plain["test"]),
-        "CNN longer + piecewise": outcome(labels, data, *cost, **extras),
-    }
-
+# %% tags=["hide-input", "hide-output"]
+sources.show(
+    outcomes.from_pretrained, outcomes.hand_tuned, outcomes.tuned_potts, outcomes.from_control,
+    outcomes.from_margin, training.Training,
+)  # fmt: skip
 
 # %% [markdown]
 # **Tuning.** The rate of the joint training and that of the control are chosen on the same grid, by the validation
@@ -727,106 +484,67 @@ def from_epochs(result, history, data, objective):
 
 
 # %%
-def pretrain_all(data, sizes):
-    """Pre-trained networks and their histories by (n, seed)."""
-
-    def arm(n):
-        def go(seed):
-            model, history = pretrain(data, n, seed)
-            state = {k: v.cpu() for k, v in model.state_dict().items()}
-            return {"updates": history.updates, "images": history.images,
-                    "extras": {"state": state, "history": history}}  # fmt: skip
-
-        return go
-
-    done = run_arms({str(n): arm(n) for n in sizes}, run.seeds, workers=workers)
-    return {(n, seed): done.get(str(n), seed).extras for n in sizes for seed in run.seeds}
+def pretrained_runs(bench, sizes):
+    """Pre-trained networks: `runs.get(str(n), seed)`."""
+    arms = {str(n): experiment.pretraining(n, bench) for n in sizes}
+    return compare.run_arms(arms, run.seeds, workers=run.workers)
 
 
-def train_all(jobs, seeds, data, pretrained):
-    """Runs of `train_on` by (job, seed); a job is (objective, n, rate)."""
+def maker(objective, n, pretrained, bench):
+    """What makes an arm of a rate, from the pre-trained networks of n images."""
 
-    def arm(objective, n, lr):
-        def go(seed):
-            model = pretrained_network(pretrained, n, seed)
-            watch = 0 if (n, seed) == (s.n_train, run.seeds[0]) else None
-            result = train_on(model, data, n, seed, lr, objective, watch)
-            score = result["log"][best_epoch(result["log"], "cut")]["cut"]
-            return {"validation": score, "updates": result["updates"],
-                    "images": result["images"], "extras": result | {"lr": lr}}  # fmt: skip
+    def start(seed):
+        return experiment.restored(pretrained.get(str(n), seed).extras["state"], bench)
 
-        return go
+    return lambda rate: training.continued(OBJECTIVES[objective], rate, n, start, bench)
 
-    arms = {str(job): arm(*job) for job in jobs}
-    done = run_arms(arms, seeds, budget="declared", workers=workers)  # sizes differ
-    extras = {(j, seed): done.get(str(j), seed) for j in jobs for seed in seeds}
-    return {key: r.extras | {"updates": r.updates, "images": r.images} for key, r in extras.items()}
+
+def later_epochs(record):
+    """Validation Jaccard, the mean of the later epochs: the best of many would reward noise."""
+    epochs = record.extras["training"].epochs
+    return float(np.mean([epoch.cut for epoch in epochs[len(epochs) // 2 :]]))
 
 
 # %% [markdown]
-# The choice of the rates, and everything together:
+# All arms with all seeds; the trial with the chosen rate is the first seed's run:
 
 
 # %%
-def choose_rates(data, pretrained):
-    """Rate of each objective by validation with the first seed, and the runs it was chosen from."""
-    first = run.seeds[0]
-    jobs = [(o, s.n_train, lr) for o in ("margin", "likelihood") for lr in s.rates]
-    tried = train_all(jobs, [first], data, pretrained)
-    rates = {}
-    for objective in ("margin", "likelihood"):
-        scores = {}
-        for lr in s.rates:  # the mean of the later epochs: the best of many would reward noise
-            log = tried[(objective, s.n_train, lr), first]["log"]
-            scores[lr] = float(np.mean([e["cut"] for e in log[len(log) // 2 :]]))
-        rates[objective] = max(scores, key=scores.get)
-        end = len(scores) > 1 and rates[objective] in (min(scores), max(scores))
-        listed = ", ".join(f"{lr:.2g}: {score:.2f}" for lr, score in scores.items())
-        print(f"{objective:<11} validation Jaccard (%) at rate {listed} → {rates[objective]:.2g}"
-              f"{' (an end of the grid)' if end else ''}")  # fmt: skip
-    return rates, tried
+def rows(runs, n, pretrained, bench):
+    """The table's arms, from the runs of both objectives on n images."""
+    found = {}
+    for k in run.seeds:
+        history = pretrained.get(str(n), k).extras["history"]
+        margin, control = (runs.get(o, k).extras["training"] for o in ("margin", "likelihood"))
+        found[k] = outcomes.from_pretrained(margin.epochs[0], history, bench)
+        if n == s.n_train:
+            model = experiment.restored(pretrained.get(str(n), k).extras["state"], bench)
+            found[k] |= outcomes.hand_tuned(model, history, bench)
+        found[k] |= {"joint": outcomes.from_margin(margin, history, bench)}
+        found[k] |= outcomes.from_control(control, history, bench)
+    table = compare.Results()
+    for arm in found[run.seeds[0]]:
+        table = table.with_row(arm, lambda k, arm=arm: found[k][arm], seeds=run.seeds)
+    table.same_budget("joint", "CNN longer", "CNN longer + piecewise")
+    return table
 
 
-# %% [markdown]
-# Put together:
-
-
-# %%
-def as_results(outcomes):
-    """Results of {(arm, seed): outcome}."""
-    return Results([
-        Record(arm, seed, {"jaccard": np.asarray(o["jaccard"])}, o["updates"], o["images"], 0.0,
-               o["extras"]) for (arm, seed), o in outcomes.items()
-    ])  # fmt: skip
-
-
-def study(data, sizes):
-    """All arms with all seeds, by number of training images; and the rates and first networks."""
-    pretrained = pretrain_all(data, sizes)
-    rates, runs = choose_rates(data, pretrained)
+def study(bench, sizes):
+    """Results by number of training images; the tuning and the pre-trained networks behind them."""
+    pretrained = pretrained_runs(bench, sizes)
+    makers = {n: {o: maker(o, n, pretrained, bench) for o in ("margin", "likelihood")}
+              for n in sizes}  # fmt: skip
+    tuned = compare.tuned(
+        makers[s.n_train], s.rates, run.seeds[0], score=later_epochs, workers=run.workers
+    )
     by_size = {}
     for n in sizes:
-        jobs = [(objective, n, rate) for objective, rate in rates.items()]
-        seeds = run.seeds[1:] if n == s.n_train else run.seeds  # the first is done
-        if seeds:
-            runs |= train_all(jobs, seeds, data, pretrained)
-        outcomes = {}
-        for seed in run.seeds:
-            history = pretrained[n, seed]["history"]
-            found = from_pretrained(runs[jobs[0], seed]["log"][0], history, data)
-            if n == s.n_train:
-                found |= hand_tuned(pretrained_network(pretrained, n, seed), history, data)
-            for job in jobs:
-                found |= from_epochs(runs[job, seed], history, data, job[0])
-            outcomes |= {(arm, seed): o for arm, o in found.items()}
-        by_size[n] = as_results(outcomes)
-    return by_size, rates, pretrained
-
-
-def pretrained_network(pretrained, n, seed):
-    model = network()
-    model.load_state_dict(pretrained[n, seed]["state"])
-    return model
+        runs = tuned.results if n == s.n_train else compare.Results()
+        arms = {o: make(tuned.chosen[o]) for o, make in makers[n].items()}
+        if seeds := run.seeds[1:] if n == s.n_train else run.seeds:
+            runs = runs + compare.run_arms(arms, seeds, workers=run.workers)
+        by_size[n] = rows(runs, n, pretrained, bench)
+    return by_size, tuned, pretrained
 
 
 # %% [markdown]
@@ -835,15 +553,14 @@ def pretrained_network(pretrained, n, seed):
 # %%
 first = run.seeds[0]
 sizes = (s.n_train, s.n_small, s.n_large)
-by_size, rates, pretrained = study(data, sizes)
+by_size, tuned, pretrained = study(bench, sizes)
 results = by_size[s.n_train]
 for n in sizes:
-    trained = [by_size[n].get(arm, first) for arm in ("joint", "CNN longer")]
-    assert len({(r.updates, r.images) for r in trained}) == 1  # the control's budget is equal
-    extra = trained[0].updates - s.pre_steps
-    kept = ", ".join(str(pretrained[n, k]["history"].best[0]) for k in run.seeds)
+    extra = by_size[n].get("joint", first).updates - s.pre_steps
+    kept = ", ".join(str(pretrained.get(str(n), k).extras["history"].best[0]) for k in run.seeds)
     print(f"{n:3d} images: {s.pre_steps} updates of pre-training (by seed, the best after {kept}), "
           f"{extra} more of joint and of CNN longer")  # fmt: skip
+display(tuned.table(digits=2))
 
 # %% [markdown]
 # Did the pre-training learn (which checkpoint was the best, by seed?), and what did the epochs after it do? $\gamma$ is measured on all training
@@ -854,22 +571,33 @@ COLOURS = {"CNN only": "0.55", "piecewise": plotting.PALETTE["blue"], "joint": "
            "hand-tuned Potts": plotting.PALETTE["green"], "CNN longer": plotting.PALETTE["orange"],
            "CNN longer + piecewise": plotting.PALETTE["vermilion"]}  # fmt: skip
 TRAINED = ("joint", "CNN longer + piecewise")
+
+
+def curve(arm, value, of=results):
+    """One value per seed and epoch."""
+    courses = [of.get(arm, k).extras["training"].epochs for k in run.seeds]
+    return np.array([[getattr(epoch, value) for epoch in epochs] for epochs in courses])
+
+
 figure, axes = plt.subplots(1, 3, figsize=(7, 2.6))
 for k in run.seeds:
-    x, y = np.array(pretrained[s.n_train, k]["history"].validation).T
+    x, y = np.array(pretrained.get(str(s.n_train), k).extras["history"].validation).T
     axes[0].plot(x, y, marker=".", color=COLOURS["CNN only"])
 for arm in TRAINED:
     for key, axis in (("gamma", axes[1]), ("cut", axes[2])):
-        curves = np.array([[e[key] for e in results.get(arm, k).extras["log"]] for k in run.seeds])
+        curves = curve(arm, key)
         epochs = np.arange(curves.shape[1])
         axis.plot(epochs, curves.mean(0), color=COLOURS[arm], marker=".", label=arm)
         axis.fill_between(
             epochs, curves.min(0), curves.max(0), color=COLOURS[arm], alpha=0.2, linewidth=0
         )
-stale = np.array(
-    [[e["stale"] for e in results.get("joint", seed).extras["log"]] for seed in run.seeds]
+axes[1].plot(
+    epochs[1:],
+    curve("joint", "stale")[:, 1:].mean(0),
+    ":",
+    color="black",
+    label="joint, merged sets only",
 )
-axes[1].plot(epochs[1:], stale[:, 1:].mean(0), ":", color="black", label="joint, merged sets only")
 axes[0].set(xlabel="updates", ylabel="validation Jaccard (%)", title="pre-training, each seed")
 axes[1].set(xlabel="epoch", ylabel="γ (pixels)", ylim=(0, None), title="objective")
 axes[2].set(xlabel="epoch", ylabel="validation Jaccard (%)", title="network and cut")
@@ -884,10 +612,9 @@ plotting.show(figure)
 
 # %%
 for arm in TRAINED:
-    for k in run.seeds:
-        log = results.get(arm, k).extras["log"]
-        print(f"{arm:<23} seed {k}: γ {log[0]['gamma']:4.0f} pixels before, {log[1]['gamma']:4.0f} after one epoch, "
-              f"{log[-1]['gamma']:4.0f} at the end")  # fmt: skip
+    for k, values in zip(run.seeds, curve(arm, "gamma"), strict=True):
+        print(f"{arm:<23} seed {k}: γ {values[0]:4.0f} pixels before, {values[1]:4.0f} after one "
+              f"epoch, {values[-1]:4.0f} at the end")  # fmt: skip
 
 # %% [markdown]
 # Both lower it in the mean, and joint training takes a detour: its first epoch, at the larger rate that it chose, makes
@@ -907,19 +634,17 @@ ours = {arm: {"Jaccard (%)": results.per_seed(arm, "jaccard")} for arm in result
 theirs = {arm: {"Jaccard (%)": printed.get(arm)} for arm in ours}
 display(plotting.paper_table(
     ours, theirs, digits=2,
-    note=f"Paper: 16 test images of its cardiac ultrasound set, one run. Ours: mean ± SD over {len(run.seeds)} "
-    f"seeds, {s.n_test} test images.",
+    note="Paper: 16 test images of its cardiac ultrasound set, one run. Ours: mean ± SD over "
+    f"{len(run.seeds)} seeds, {s.n_test} test images.",
 ))  # fmt: skip
-mean_shape = data["train"]["target"][first_set].float().mean(0) > 0.5
-fixed = overlap(mean_shape.expand(s.n_test, -1, -1), data["test"]["target"]).mean()
+mean_shape = train["target"].float().mean(0) > 0.5
+fixed = overlap(mean_shape.expand(s.n_test, -1, -1), truth).mean()
 print(f"without learning: the mean shape of the training set {fixed:.0f} %, dark pixels "
-      f"{overlap(by_threshold, data['test']['target']).nanmean():.0f} %")  # fmt: skip
-crf_test = crf_of(data, "test")
-bare = [float(overlap(results.get("joint", seed).extras["logits"][:, 0] > 0, data["test"]["target"]).nanmean())
-        for seed in run.seeds]  # fmt: skip
-print(
-    f"the joint network without its cut, a > 0: {np.mean(bare):.2f} % ({', '.join(f'{x:.1f}' for x in bare)})"
-)
+      f"{overlap(by_threshold, truth).nanmean():.0f} %")  # fmt: skip
+crf_test = crf_of(data.test, s)
+bare = [mean_overlap(results.get("joint", k).extras["logits"][:, 0] > 0, truth) for k in run.seeds]
+print(f"the joint network without its cut, a > 0: {np.mean(bare):.2f} % "
+      f"({', '.join(f'{x:.1f}' for x in bare)})")  # fmt: skip
 
 # %% [markdown]
 # The paper's other data sets, as printed (mean Jaccard, per cent):
@@ -966,17 +691,7 @@ plotting.show(figure)
 # What does a cut change? Of the pixels that it flips against its own network's threshold, how many should have been
 # flipped? And how ragged are the outlines: pieces per image (1 is right), and cut pairs over those of the truth.
 
-
-# %%
-def pieces(labels):
-    return np.mean([ndimage.label(x)[1] for x in labels.numpy()])
-
-
-def border(labels):
-    return float((labels.diff(dim=1) != 0).sum() + (labels.diff(dim=2) != 0).sum())
-
-
-truth = data["test"]["target"]
+# %% tags=["hide-input"]
 for arm in ("piecewise", "CNN longer + piecewise", "joint"):
     flips, right, shape = 0, 0, {"threshold": [], "cut": []}
     for k in run.seeds:
@@ -987,8 +702,10 @@ for arm in ("piecewise", "CNN longer + piecewise", "joint"):
         for what, labels in (("threshold", before), ("cut", after)):
             shape[what].append((pieces(labels), border(labels) / border(truth)))
     each = flips / (len(run.seeds) * s.n_test)
-    print(f"{arm:<23} flips {each:3.0f} pixels per image, {right / max(flips, 1):4.0%} of them rightly; " + "; ".join(
-          f"{what} {np.mean(v, 0)[0]:.2f} pieces, border × {np.mean(v, 0)[1]:.2f}" for what, v in shape.items()))  # fmt: skip
+    ragged = "; ".join(f"{what} {np.mean(v, 0)[0]:.2f} pieces, border × {np.mean(v, 0)[1]:.2f}"
+                       for what, v in shape.items())  # fmt: skip
+    print(f"{arm:<23} flips {each:3.0f} pixels per image, {right / max(flips, 1):4.0%} of them "
+          f"rightly; {ragged}")  # fmt: skip
 
 # %% [markdown]
 # Every network's ventricle is one piece already, and its border hardly longer than the true one. There is little for a
@@ -1000,36 +717,28 @@ for arm in ("piecewise", "CNN longer + piecewise", "joint"):
 # How much of the error lies within two pixels of the true border? How much of it goes when only the largest piece is kept, and
 # its holes are filled?
 
+# %% tags=["hide-input", "hide-output"]
+sources.show(pieces, border, main_pieces, near_border)
 
-# %%
-def main_piece(labels):
-    """The largest connected piece of labels (H,W), holes filled."""
-    found, count = ndimage.label(labels)
-    largest = 1 + np.argmax(np.bincount(found.ravel())[1:]) if count else 0
-    return ndimage.binary_fill_holes((found == largest) & (labels > 0))
-
-
-near = torch.stack([
-    torch.from_numpy(ndimage.binary_dilation(y, iterations=2) ^ ndimage.binary_erosion(y, iterations=2))
-    for y in truth.numpy()
-])  # fmt: skip
+# %% tags=["hide-input"]
+near = near_border(truth, 2)
 ceiling, displaced = {}, {}
 for arm in ("CNN only", "CNN longer", "joint"):
     gains_, shares, mended = [], [], []
     for k in run.seeds:
         a = results.get(arm, k).extras["logits"]
         plain = (a[:, 0] > 0).long()
-        score = float(overlap(plain, truth).nanmean())
+        score = mean_overlap(plain, truth)
         tries = [crf_test.infer(a, torch.tensor([1.0, w2, w3]))
                  for w2, w3 in itertools.product(s.grid[::2], repeat=2)]  # fmt: skip
-        gains_.append(max(float(overlap(y, truth).nanmean()) for y in tries) - score)
+        gains_.append(max(mean_overlap(y, truth) for y in tries) - score)
         wrong = plain != truth
         shares.append(float((wrong & near).sum() / wrong.sum()))
-        cleaned = torch.from_numpy(np.stack([main_piece(y) for y in plain.numpy()]))
-        mended.append(1 - float((cleaned != truth).sum() / wrong.sum()))
+        mended.append(1 - float((main_pieces(plain) != truth).sum() / wrong.sum()))
     ceiling[arm], displaced[arm] = np.mean(gains_), np.mean(shares)
-    print(f"{arm:<11} best weights on the test truth: {ceiling[arm]:+.2f} points; {displaced[arm]:.0%} of the wrong "
-          f"pixels within 2 pixels of the true border; cleaning up pieces and holes removes {np.mean(mended):.0%}")  # fmt: skip
+    print(f"{arm:<11} best weights on the test truth: {ceiling[arm]:+.2f} points; "
+          f"{displaced[arm]:.0%} of the wrong pixels within 2 pixels of the true border; cleaning "
+          f"up pieces and holes removes {np.mean(mended):.0%}")  # fmt: skip
 
 # %% [markdown]
 # So even the best weights give a few points, and there are no pieces or holes to clean up. About a third of the wrong pixels lie
@@ -1041,24 +750,29 @@ for arm in ("CNN only", "CNN longer", "joint"):
 # border than elsewhere.
 
 # %%
-e = contrast(data["train"]["image"][first_set, 0])
-y = data["train"]["target"][first_set]
+e = contrast(train["image"][:, 0])
+y = train["target"]
 across = [y.diff(dim=1) != 0, y.diff(dim=2) != 0]
 inner = [(y[:, 1:] & y[:, :-1]).bool(), (y[:, :, 1:] & y[:, :, :-1]).bool()]
 for what, where in (("across the true border", across), ("within the ventricle", inner)):
     values = torch.cat([v[w] for v, w in zip(e, where, strict=True)])
-    print(
-        f"e {what}: mean {values.mean():.2f}, quartiles {values.quantile(0.25):.2f} to {values.quantile(0.75):.2f}"
-    )
+    print(f"e {what}: mean {values.mean():.2f}, quartiles {values.quantile(0.25):.2f} "
+          f"to {values.quantile(0.75):.2f}")  # fmt: skip
+
+
+def pretrained_network(k):
+    return experiment.restored(pretrained.get(str(s.n_train), k).extras["state"], bench)
+
+
 on_validation = []
 for k in run.seeds:
-    a = predict(pretrained_network(pretrained, s.n_train, k), data["validation"]["image"])
-    weights = crf_of(data, "validation").fit(a, **TO_TOLERANCE).w
+    a = predict(pretrained_network(k), data.validation["image"], s)
+    weights = crf_of(data.validation, s).fit(a, **TO_TOLERANCE).w
     labels = crf_test.infer(results.get("CNN only", k).extras["logits"], weights)
-    on_validation.append((*(float(v) for v in weights), float(overlap(labels, truth).nanmean())))
-print("weights learnt on the validation images instead (no arm): " + "; ".join(
-      f"({w1:.2f}, {w2:.2f}, {w3:.2f})" for w1, w2, w3, _ in on_validation)
-      + f"; mean test Jaccard {np.mean(on_validation, 0)[-1]:.2f} %")  # fmt: skip
+    on_validation.append((*(float(v) for v in weights), mean_overlap(labels, truth)))
+listed = "; ".join(f"({w1:.2f}, {w2:.2f}, {w3:.2f})" for w1, w2, w3, _ in on_validation)
+print(f"weights learnt on the validation images instead (no arm): {listed}; mean test Jaccard "
+      f"{np.mean(on_validation, 0)[-1]:.2f} %")  # fmt: skip
 
 # %% [markdown]
 # Speckle changes from pixel to pixel nearly as much as the wall does: $e$ is hardly smaller on the border than within the
@@ -1076,16 +790,16 @@ for arm in ("piecewise", "hand-tuned Potts", *TRAINED):
         for seed in run.seeds
     )
     print(f"{arm:<23} (w1, w2, w3), a seed each: {listed}")
-model = pretrained_network(pretrained, s.n_train, first)
-a0 = {part: predict(model, data[part]["image"]) for part in ("train", "validation", "test")}
-a0["train"] = a0["train"][first_set]
+model = pretrained_network(first)
+a0 = {"train": predict(model, data.train["image"], s)[: s.n_train],
+      "validation": predict(model, data.validation["image"], s)}  # fmt: skip
 for C in (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0):
-    fitted = crf_of(data, "train", s.n_train, C=C).fit(a0["train"], **TO_TOLERANCE)
-    labels = crf_of(data, "validation").infer(a0["validation"], fitted.w)
-    score = float(overlap(labels, data["validation"]["target"]).nanmean())
+    fitted = crf_of(data.train, s, s.n_train, C=C).fit(a0["train"], **TO_TOLERANCE)
+    labels = crf_of(data.validation, s).infer(a0["validation"], fitted.w)
+    score = mean_overlap(labels, data.validation["target"])
     print(f"C = {C:<6g} w = ({', '.join(f'{float(v):5.2f}' for v in fitted.w)}), ½|w|² = "
-          f"{0.5 * float((fitted.w**2).sum()):5.2f}, mean slack {float(fitted.xi.mean()):5.1f} pixels, validation "
-          f"Jaccard {score:.2f} %")  # fmt: skip
+          f"{0.5 * float((fitted.w**2).sum()):5.2f}, mean slack {float(fitted.xi.mean()):5.1f} "
+          f"pixels, validation Jaccard {score:.2f} %")  # fmt: skip
 
 # %% [markdown]
 # Learnt $w_3$ are small, tried-out ones large. The margin's slack counts the pixels of the *worst* labelling, which is neither
@@ -1099,20 +813,22 @@ for C in (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0):
 # and that is what the QP returns. The last column is the truth: by how much the worst constraint of the full problem is broken.
 
 # %%
-crf = crf_of(data, "train", s.n_train)
+crf = crf_of(data.train, s, s.n_train)
 for what, change in (("as it should be", {}), ("searched without Δ", {"augment": False}),
                      ("no margin", {"margin": 0.0})):  # fmt: skip
     fitted = crf.fit(a0["train"], **TO_TOLERANCE, **change)
     crf.reset()
     broken = worst_violation(crf, a0["train"], fitted)
-    print(f"{what:<18} w = ({', '.join(f'{float(v):.2f}' for v in fitted.w)}), γ = {float(fitted.gamma):6.1f} pixels, "
-          f"{fitted.rounds} rounds; worst violation {broken:7.1f} pixels")  # fmt: skip
-plain = crf_of(data, "train", s.n_train, contrast=False)
+    print(f"{what:<18} w = ({', '.join(f'{float(v):.2f}' for v in fitted.w)}), "
+          f"γ = {fitted.gamma:6.1f} pixels, {fitted.rounds} rounds; worst violation "
+          f"{broken:7.1f} pixels")  # fmt: skip
+plain = crf_of(data.train, s, s.n_train, contrast=False)
 fitted = plain.fit(a0["train"], **TO_TOLERANCE)
-labels = crf_of(data, "test").infer(results.get("CNN only", first).extras["logits"], fitted.w)
+labels = crf_test.infer(results.get("CNN only", first).extras["logits"], fitted.w)
 full = results.get("piecewise", first)
-print(f"without the contrast term (w3 = 0): w = ({', '.join(f'{float(v):.3f}' for v in fitted.w)}), test Jaccard "
-      f"{float(overlap(labels, truth).nanmean()):.2f} %, with it {full.metrics['jaccard'].mean():.2f} % (first seed)")  # fmt: skip
+print(f"without the contrast term (w3 = 0): w = ({', '.join(f'{float(v):.3f}' for v in fitted.w)}), "
+      f"test Jaccard {mean_overlap(labels, truth):.2f} %, with it "
+      f"{full.metrics['jaccard'].mean():.2f} % (first seed)")  # fmt: skip
 
 # %% [markdown]
 # The search without $\Delta$ stops at once, content with a tiny $w$, while a constraint that it has not seen is broken by thousands of
@@ -1129,12 +845,11 @@ cases = {"best": order[0], "median": order[len(order) // 2], "worst": order[-1]}
 columns = ("CNN only", "piecewise", "CNN longer + piecewise", "joint")
 figure, axes = plt.subplots(3, 5, figsize=(7, 4.6))
 for line, (what, i) in zip(axes, cases.items(), strict=True):
-    plotting.overlay(raw["test"]["image"][i], truth[i], ax=line[0])
+    plotting.overlay(raw.test["image"][i], truth[i], ax=line[0])
     line[0].set_ylabel(what)
     for axis, arm in zip(line[1:], columns, strict=True):
-        plotting.errors(
-            raw["test"]["image"][i], results.get(arm, first).extras["labels"][i], truth[i], ax=axis
-        )
+        labels = results.get(arm, first).extras["labels"][i]
+        plotting.errors(raw.test["image"][i], labels, truth[i], ax=axis)
         axis.set_title(f"{arm}\n{results.value(arm, first, 'jaccard')[i]:.1f} %", fontsize=7.5)
 axes[0, 0].set_title("truth", fontsize=7.5)
 plotting.show(figure)
@@ -1168,8 +883,9 @@ plotting.show(figure)
 for n in counts:
     of = by_size[n]
     also = of.difference("joint", "CNN longer + piecewise", "jaccard")
-    print(f"{n:3d} images: joint {of.mean('joint', 'jaccard'):.2f} %; gain over CNN longer {np.mean(gains[n]):+.2f}, over CNN "
-          f"longer + piecewise {np.mean(also):+.2f} points ({', '.join(f'{x:+.1f}' for x in also)} by seed)")  # fmt: skip
+    print(f"{n:3d} images: joint {of.mean('joint', 'jaccard'):.2f} %; gain over CNN longer "
+          f"{np.mean(gains[n]):+.2f}, over CNN longer + piecewise {np.mean(also):+.2f} points "
+          f"({', '.join(f'{x:+.1f}' for x in also)} by seed)")  # fmt: skip
 
 # %% [markdown]
 # Here it is the other way round: with twelve images joint training gains nothing over its control, with more images
@@ -1179,11 +895,10 @@ for n in counts:
 # %%
 start, known = {}, {}
 for n in counts:
-    start[n] = np.mean([by_size[n].get("joint", k).extras["log"][0]["gamma"] for k in run.seeds])
+    start[n] = curve("joint", "gamma", by_size[n])[:, 0].mean()
     known[n] = by_size[n].mean("CNN only", "jaccard")
-    print(
-        f"{n:3d} images: γ {start[n]:4.0f} pixels per training image before joint training; test Jaccard {known[n]:.1f} %"
-    )
+    print(f"{n:3d} images: γ {start[n]:4.0f} pixels per training image before joint training; "
+          f"test Jaccard {known[n]:.1f} %")  # fmt: skip
 
 # %% [markdown]
 # With twelve images $\gamma$ is the smallest, and the network the worst on others: it knows its images by heart, and
@@ -1199,7 +914,7 @@ for n in counts:
 
 # %%
 batch = list(range(min(s.batch, s.n_train)))
-crf = crf_of(data, "train", s.n_train).subset(batch, share=False)
+crf = crf_of(data.train, s, s.n_train).subset(batch)
 batch_fit = crf.fit(a0["train"][batch], **(TO_TOLERANCE | {"solve_after": "round"}))
 rounds_done = batch_fit.trace[: batch_fit.rounds]
 print(f"{len(batch)} images: {batch_fit.rounds} rounds, {len(batch_fit.multipliers)} labellings, "
@@ -1212,10 +927,10 @@ def rounds_lab(round, image):
     shares = batch_fit.multipliers[batch_fit.image == image] * len(batch) / s.C  # sum at most 1
     here = dict(entry.added).get(image)
     figure, axes = plt.subplots(1, 3, figsize=(5.4, 2), width_ratios=(1, 1.1, 1.3))
-    d = data["train"]
-    labels = d["target"][image] if here is None else torch.from_numpy(batch_fit.labels(image)[here])
-    plotting.errors(raw["train"]["image"][image], labels, d["target"][image], ax=axes[0])
-    wrong = int((labels != d["target"][image]).sum())
+    target = data.train["target"][image]
+    labels = target if here is None else torch.from_numpy(batch_fit.labels(image)[here])
+    plotting.errors(raw.train["image"][image], labels, target, ax=axes[0])
+    wrong = int((labels != target).sum())
     axes[0].set_title("nothing added" if here is None else f"added: Δ = {wrong}", fontsize=8.5)
     colours = ["black" if k == here else "0.7" for k in range(len(shares))]
     axes[1].bar(range(1, len(shares) + 1), shares, color=colours)
@@ -1240,7 +955,8 @@ every_round = np.arange(1, len(rounds_done) + 1)
 widgets.frames(
     rounds_lab, round=every_round[:: max(1, len(every_round) // 6)].tolist(), image=batch[:2],
     target_bytes=60_000,
-    alt="Labelling added in this round, multipliers of all labellings of the image, and gamma over the rounds",
+    alt="Labelling added in this round, multipliers of all labellings of the image, and gamma over "
+    "the rounds",
 )  # fmt: skip
 
 # %% [markdown]
@@ -1252,23 +968,21 @@ widgets.frames(
 # down; blue: only the truth has it, pushed up.
 
 # %%
-logs = {arm: results.get(arm, first).extras["log"] for arm in TRAINED}
-largest = max(float(e["watch"][1].abs().max()) for log in logs.values() for e in log)
+logs = {arm: results.get(arm, first).extras["training"].epochs for arm in TRAINED}
+largest = max(float(e.watched[1].abs().max()) for log in logs.values() for e in log)
 
 
 def epoch_lab(epoch, arm):
-    a, gradient = logs[arm][epoch]["watch"]
-    target, image = data["train"]["target"][0], raw["train"]["image"][0]
-    crf = crf_of(data, "train", 1)
-    labels = crf.infer(a[None], logs[arm][epoch]["w"])
+    entry = logs[arm][epoch]
+    a, gradient = entry.watched
+    target, image = data.train["target"][0], raw.train["image"][0]
+    labels = crf_of(data.train, s, 1).infer(a[None], entry.w)
     figure, axes = plt.subplots(1, 3, figsize=(5.4, 2))
     axes[0].imshow(a[0], cmap="PuOr", vmin=-8, vmax=8)
     axes[0].set_title("logits, −8 to 8", fontsize=8.5)
     plotting.errors(image, labels[0], target, ax=axes[1])
     score = float(overlap(labels, target[None]))
-    axes[1].set_title(
-        f"cut: {score:.1f} %; γ of all = {logs[arm][epoch]['gamma']:.0f}", fontsize=8.5
-    )
+    axes[1].set_title(f"cut: {score:.1f} %; γ of all = {entry.gamma:.0f}", fontsize=8.5)
     axes[2].imshow(gradient[0], cmap="RdBu_r", vmin=-largest, vmax=largest)
     axes[2].set_title(f"∂γ/∂a, ± {largest:.2f}", fontsize=8.5)
     for axis in axes:
@@ -1277,8 +991,10 @@ def epoch_lab(epoch, arm):
 
 
 arms = {"joint": "joint", "control": "CNN longer + piecewise"}
+n_logs = len(logs["joint"])
 widgets.frames(
-    lambda epoch, arm: epoch_lab(epoch, arms[arm]), epoch=sorted({0, 1, 2, 4, len(logs["joint"]) - 1} & set(range(len(logs["joint"])))), arm=list(arms),
+    lambda epoch, arm: epoch_lab(epoch, arms[arm]),
+    epoch=sorted({0, 1, 2, 4, n_logs - 1} & set(range(n_logs))), arm=list(arms),
     target_bytes=60_000,
     alt="Logits, cut with its errors, and the gradient of gamma for one training image",
 )  # fmt: skip
@@ -1310,8 +1026,8 @@ def signed(differences):
 
 cut_gains = np.subtract(results.per_seed("joint", "jaccard"), bare)
 why = (
-    f"What any weights of a grid, chosen on the test truth, could add to the joint network's threshold is "
-    f"{ceiling['joint']:.1f} points; the learnt ones add {cut_gains.mean():.1f}."
+    "What any weights of a grid, chosen on the test truth, could add to the joint network's "
+    f"threshold is {ceiling['joint']:.1f} points; the learnt ones add {cut_gains.mean():.1f}."
 )
 for id, arm, bound, text, paper in (
     ("C1a", "CNN only", 1.0, "joint beats CNN only by at least 1 point", "86.20 vs 82.28"),
@@ -1319,57 +1035,62 @@ for id, arm, bound, text, paper in (
         "C1b",
         "CNN longer + piecewise",
         0.0,
-        "and joint beats CNN longer + piecewise, so the gain is due to the objective and not to more training",
+        "and joint beats CNN longer + piecewise, so the gain is due to the objective and not to "
+        "more training",
         "",
     ),
     ("C2", "piecewise", 0.0, "joint is at least as good as piecewise", "86.20 vs 85.79"),
 ):
+    differences_by_seed = results.difference("joint", arm, "jaccard")
     claims.check(
-        id, text, results.difference("joint", arm, "jaccard"), at_least=bound, null=0.0, paper=paper,
-        baseline=f"{results.mean(arm, 'jaccard'):.2f} %", if_fails=f"By seed the difference is {signed(results.difference('joint', arm, 'jaccard'))} points. {why}",
+        id, text, differences_by_seed, at_least=bound, null=0.0, paper=paper,
+        baseline=f"{results.mean(arm, 'jaccard'):.2f} %",
+        if_fails=f"By seed the difference is {signed(differences_by_seed)} points. {why}",
     )  # fmt: skip
 
 # %%
-gammas = np.array([[e["gamma"] for e in results.get("joint", k).extras["log"]] for k in run.seeds])
+gammas = curve("joint", "gamma")
 claims.check(
-    "C3", "γ of the whole training set, solved to tolerance, falls by at least 5 per cent from the first epoch of "
-    "joint training to the last", 100 * (1 - gammas[:, -1] / gammas[:, 1]), at_least=5.0,
+    "C3", "γ of the whole training set, solved to tolerance, falls by at least 5 per cent from "
+    "the first epoch of joint training to the last", 100 * (1 - gammas[:, -1] / gammas[:, 1]),
+    at_least=5.0,
     paper="falls (its Fig. 3)", baseline=f"{gammas[:, 1].mean():.0f} pixels",
     if_fails=f"By seed, γ goes from {', '.join(f'{g:.0f}' for g in gammas[:, 1])} to "
     f"{', '.join(f'{g:.0f}' for g in gammas[:, -1])} pixels.",
 )  # fmt: skip
 claims.note("C7", "γ after the last epoch of joint training over γ of the pre-trained network, by seed",
             span(gammas[:, -1] / gammas[:, 0]))  # fmt: skip
-fits = [f for n in sizes for k in run.seeds for f in by_size[n].get("joint", k).extras["batches"]]
+joint_runs = [by_size[n].get("joint", k).extras["training"] for n in sizes for k in run.seeds]
+fits = [fit for done in joint_runs for fit in done.fits]
 rounds, violations, converged, w1 = (np.array(column) for column in zip(*fits, strict=True))
 claims.exact(
     "C4", f"Algorithm 1 ends on every batch with no constraint violated by more than {s.eps:g} pixel, "
     f"in fewer than {s.max_rounds} rounds",
     bool((violations <= s.eps + 1e-6).all() and converged.all() and rounds.max() < s.max_rounds),
-    f"{len(fits)} batches: {rounds.min()} to {rounds.max()} rounds; searched anew after each, the largest violation is "
-    f"{violations.max():.2f} pixels",
+    f"{len(fits)} batches: {rounds.min()} to {rounds.max()} rounds; searched anew after each, the "
+    f"largest violation is {violations.max():.2f} pixels",
 )  # fmt: skip
-largest_logit = max(
-    e["largest logit"] for k in run.seeds for e in results.get("joint", k).extras["log"]
-)
-print(f"w1 of the batches {w1.min():.2f} to {w1.max():.2f}, {int((w1 <= 0).sum())} of {len(w1)} without (or with reversed) "
-      f"gradient; largest |a| {largest_logit:.1f}; images without a Jaccard index: "
-      f"{sum(results.excluded(arm, 'jaccard') for arm in results.arms)}")  # fmt: skip
+largest_logit = curve("joint", "largest_logit").max()
+print(f"w1 of the batches {w1.min():.2f} to {w1.max():.2f}, {int((w1 <= 0).sum())} of {len(w1)} "
+      f"without (or with reversed) gradient; largest |a| {largest_logit:.1f}; images without a "
+      f"Jaccard index: {sum(results.excluded(arm, 'jaccard') for arm in results.arms)}")  # fmt: skip
 
 # %% [markdown]
 # And the size of the training set:
 
 # %%
 claims.check(
-    "C5", f"what joint training gains over CNN longer is larger with {s.n_small} images than with {s.n_large}, by at "
-    "least 0.5 points", np.subtract(gains[s.n_small], gains[s.n_large]), at_least=0.5,
+    "C5", f"what joint training gains over CNN longer is larger with {s.n_small} images than with "
+    f"{s.n_large}, by at least 0.5 points", np.subtract(gains[s.n_small], gains[s.n_large]), at_least=0.5,
     paper="“especially suitable” for little data; no such comparison",
     baseline=f"{np.mean(gains[s.n_large]):.2f} points",
     if_fails=f"By seed the gain is {signed(gains[s.n_small])} points with {s.n_small} images and "
-    f"{signed(gains[s.n_large])} with {s.n_large}. The networks that it starts from reach {known[s.n_small]:.0f} % "
-    f"and {known[s.n_large]:.0f} % on the test images; a margin refines borders that are roughly right.",
+    f"{signed(gains[s.n_large])} with {s.n_large}. The networks that it starts from reach "
+    f"{known[s.n_small]:.0f} % and {known[s.n_large]:.0f} % on the test images; a margin refines "
+    "borders that are roughly right.",
 )  # fmt: skip
-claims.paper_only("C6", "absolute Jaccard on the paper's three data sets (five columns), with features learnt on ImageNet",
+claims.paper_only("C6", "absolute Jaccard on the paper's three data sets (five columns), with "
+                  "features learnt on ImageNet",
                   "84.54 (horses), 86.20 (ultrasound), 76.34 to 82.10 (CT)",
                   "absolute numbers belong to the paper's data and weights")  # fmt: skip
 for arm in ("CNN only", "piecewise", "joint", "CNN longer", "CNN longer + piecewise"):
@@ -1398,7 +1119,7 @@ claims.report()
 
 
 # %% tags=["hide-input"]
-crf = crf_of(data, "train", s.n_train)
+crf = crf_of(data.train, s, s.n_train)
 fitted = crf.fit(a0["train"], **TO_TOLERANCE)
 mixture = envelope_gradient(fitted, a0["train"])
 for what, weights in (
@@ -1407,8 +1128,9 @@ for what, weights in (
 ):
     single = hinge_subgradient(a0["train"], crf, weights)
     cosine = float(F.cosine_similarity(mixture.flatten(), single.flatten().to(mixture), dim=0))
+    shares = [f"{float((x != 0).float().mean()):.1%}" for x in (single, mixture)]
     print(f"one violator each at {what}: cosine to ∂γ/∂a {cosine:.3f}; pixels with a gradient "
-          f"{float((single != 0).float().mean()):.1%} against {float((mixture != 0).float().mean()):.1%}")  # fmt: skip
+          f"{shares[0]} against {shares[1]}")  # fmt: skip
 
 # %% [markdown]
 # At the optimal weights one violator points nearly where the mixture does, since mostly one or two carry all the weight. At other weights
@@ -1424,17 +1146,16 @@ for what, weights in (
 for connectivity in (4, 8):
     scores = []
     for k in run.seeds:
-        model = pretrained_network(pretrained, s.n_train, k)
-        fitted = crf_of(data, "train", s.n_train, connectivity=connectivity).fit(
-            predict(model, data["train"]["image"][first_set]), **TO_TOLERANCE
+        model = pretrained_network(k)
+        fitted = crf_of(data.train, s, s.n_train, connectivity=connectivity).fit(
+            predict(model, train["image"], s), **TO_TOLERANCE
         )
-        labels = crf_of(data, "test", connectivity=connectivity).infer(
-            predict(model, data["test"]["image"]), fitted.w
+        labels = crf_of(data.test, s, connectivity=connectivity).infer(
+            predict(model, data.test["image"], s), fitted.w
         )
-        scores.append(float(overlap(labels, truth).nanmean()))
-    print(
-        f"{connectivity} neighbours: piecewise {np.mean(scores):.2f} % ({', '.join(f'{x:.2f}' for x in scores)} by seed)"
-    )
+        scores.append(mean_overlap(labels, truth))
+    print(f"{connectivity} neighbours: piecewise {np.mean(scores):.2f} % "
+          f"({', '.join(f'{x:.2f}' for x in scores)} by seed)")  # fmt: skip
 
 # %% [markdown]
 # A little, and not beyond what seeds do: where borders are wrong by whole stretches, how diagonals are counted is a detail.
@@ -1460,19 +1181,23 @@ for connectivity in (4, 8):
 
 # %%
 if run.extended:
-    ct_raw = dict(zip(("train", "validation", "test"), load("ct"), strict=True))
-    ct = {part: prepare(d) for part, d in ct_raw.items()}
-    ct_results = study(ct, (s.n_train,))[0][s.n_train]
+    ct = map(experiment.prepared, experiment.load("ct", s, run.seed))
+    ct_bench = bench._replace(parts=experiment.Parts(*ct))
+    ct_results = study(ct_bench, (s.n_train,))[0][s.n_train]
     display(ct_results.table(["jaccard"], digits=2).drop(columns=["seconds"]))
-    jobs = [
-        (objective, s.n_train, rates["margin"]) for objective in ("subgradient", "margin, w3 = 0")
-    ]
-    ablated = train_all(jobs, run.seeds, data, pretrained)
-    outcomes = {}
-    for (job, seed), result in ablated.items():
-        found = from_epochs(result, pretrained[s.n_train, seed]["history"], data, job[0])
-        outcomes |= {(arm, seed): o for arm, o in found.items()}
-    display((results + as_results(outcomes)).table(["jaccard"], digits=2).drop(columns=["seconds"]))
+    arms = {o: maker(o, s.n_train, pretrained, bench)(tuned.chosen["margin"])
+            for o in ("subgradient", "margin, w3 = 0")}  # fmt: skip
+    runs, table = compare.run_arms(arms, run.seeds, workers=run.workers), results
+    for objective in arms:
+
+        def outcome(k, objective=objective):
+            history = pretrained.get(str(s.n_train), k).extras["history"]
+            done = runs.get(objective, k).extras["training"]
+            return outcomes.from_margin(done, history, bench)
+
+        table = table.with_row(objective, outcome)
+    table.same_budget("joint", *arms)
+    display(table.table(["jaccard"], digits=2).drop(columns=["seconds"]))
 else:
     print("The other phantom and the ablations run with -p extended True.")
 

@@ -9,8 +9,8 @@ SMALL = {"widths": (16, 32, 64, 64, 64), "convs": (1, 1, 2, 2, 2), "fc": 128, "f
 
 def test_the_published_network_by_layer():
     """VGG-16's 13 convolutions, two dense layers as convolutions, three scores and upsamplings."""
-    net = FCN8(3, 2, norm=None)
-    weights = {n: tuple(p.shape) for n, p in net.named_parameters() if n.endswith("weight")}
+    net = FCN8(3, 2)
+    weights = {n: tuple(p.shape) for n, p in net.named_parameters() if p.ndim == 4}
     stages = [s[:2] for n, s in weights.items() if n.startswith("stages")]
     assert stages == [(64, 3), (64, 64), (128, 64), (128, 128), (256, 128), (256, 256), (256, 256),
                       (512, 256), *[(512, 512)] * 5]  # fmt: skip
@@ -20,6 +20,14 @@ def test_the_published_network_by_layer():
         (2, 4096), (2, 512), (2, 256)]  # fmt: skip
     assert [s for n, s in weights.items() if n.startswith("ups")] == [
         (2, 2, 4, 4), (2, 2, 4, 4), (2, 2, 16, 16)]  # fmt: skip
+
+
+def test_every_convolution_but_the_scores_is_normalised_by_four_groups():
+    net = FCN8(1, **SMALL)
+    norms = [m for m in net.modules() if isinstance(m, torch.nn.GroupNorm)]
+    convs = [m for m in net.modules() if isinstance(m, torch.nn.Conv2d)]
+    assert {m.num_groups for m in norms} == {4}
+    assert len(norms) == sum(SMALL["convs"]) + 2 == len(convs) - 3
 
 
 @pytest.mark.parametrize("factor", [2, 8])
@@ -83,9 +91,8 @@ def test_gradients_reach_every_weight_once_the_scores_are_not_zero():
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"norm": "batch"}, "norm"), ({"widths": (8, 8)}, "five"), ({"fc_kernel": 4}, "odd"),
-     ({"dropout": 1.5}, "dropout")],
-)  # fmt: skip
+    [({"widths": (8, 8)}, "five"), ({"fc_kernel": 4}, "odd"), ({"dropout": 1.5}, "dropout")],
+)
 def test_wrong_options_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         FCN8(1, **(SMALL | change))

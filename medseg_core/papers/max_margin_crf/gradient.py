@@ -8,35 +8,29 @@
 
   the labellings found minus the truth, weighted by the multipliers.
 
-Both agree where γ is differentiable; chapter `max-margin-crf` shows why.
+Both agree where γ is differentiable; the chapter shows why.
+
+Taught in: max-margin-crf.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from scipy.linalg import get_lapack_funcs
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from medseg_core import checks
-from medseg_core.papers.max_margin_crf.margin_qp import ACTIVE
-
-if TYPE_CHECKING:
-    from medseg_core.papers.max_margin_crf.margin_fit import Fit
-    from medseg_core.papers.max_margin_crf.max_margin import MaxMarginCRF, Weights
-
-Variable = Literal["logits", "z"]
+from medseg_core.papers.max_margin_crf.crf import MaxMarginCRF, Weights
+from medseg_core.papers.max_margin_crf.cutting_planes import Fit
+from medseg_core.papers.max_margin_crf.qp import ACTIVE
 
 
-def margin_loss(
-    logits: Tensor,
-    crf: MaxMarginCRF,
-    *,
-    gradient: Literal["envelope", "kkt"] = "envelope",
-    **options,
-) -> tuple[Tensor, Fit]:
+def margin_loss(logits: Tensor, crf: MaxMarginCRF, **options: Any) -> tuple[Tensor, Fit]:
     """γ as a loss of the logits, and the `Fit` behind it. Differentiable once.
 
     Algorithm 1 runs on the CPU, from the labellings that `crf` holds; the gradient comes back on
@@ -47,7 +41,6 @@ def margin_loss(
     Args:
         logits: ``(N,1,H,W)`` of the images of `crf`, in their order.
         crf: the programme, or a `subset` of it for a batch.
-        gradient: "envelope", or "kkt" for the paper's linear system.
         options: of `MaxMarginCRF.fit`.
 
     Returns:
@@ -55,12 +48,12 @@ def margin_loss(
 
     Raises:
         ValueError: as `MaxMarginCRF.fit`.
+
+    Taught in: max-margin-crf.
     """
-    derive = {"envelope": envelope_gradient, "kkt": kkt_gradient}
-    checks.choice(gradient, "gradient", derive)
     fit = crf.fit(logits, **options)
     wanted = torch.is_grad_enabled() and logits.requires_grad
-    grad = derive[gradient](fit, logits) if wanted else None
+    grad = envelope_gradient(fit, logits) if wanted else None
     return _Gamma.apply(logits, fit.gamma, grad), fit
 
 
@@ -77,41 +70,49 @@ class _Gamma(torch.autograd.Function):
         return (upstream * ctx.grad).to(ctx.grad.dtype), None, None
 
 
-def envelope_gradient(fit: Fit, logits: Tensor, *, wrt: Variable = "logits") -> Tensor:
-    """∂γ/∂a = w₁ Σ_k λ_k (y_k − y_n), or ∂γ/∂z, ``(N,1,H,W)`` in the logits' dtype and device.
+def envelope_gradient(fit: Fit, logits: Tensor) -> Tensor:
+    """∂γ/∂a = w₁ Σ_k λ_k (y_k − y_n), ``(N,1,H,W)`` in the logits' dtype and device.
 
     At a pixel of image n it is at most |w₁|·C/N, since the image's multipliers sum to C/N at most.
 
     Args:
         fit: of `MaxMarginCRF.fit` or `solve` for these logits.
         logits: ``(N,1,H,W)``.
-        wrt: "logits", or "z" for the probabilities σ(a).
+
+    Taught in: max-margin-crf.
     """
+    _check_shape(logits, fit)
     grad = np.empty(fit.target.shape)
     for n, truth in enumerate(fit.target):
         weight = fit.optimum.energy[fit.qp.image == n]
         wrong = fit.labels(n).astype(np.float64) - truth
         grad[n] = fit.optimum.w[0] * np.tensordot(weight, wrong, 1)
-    return _like(grad, fit, logits, wrt)
+    return torch.from_numpy(grad[:, None]).to(logits)
 
 
-def kkt_gradient(fit: Fit, logits: Tensor, *, wrt: Variable = "logits") -> Tensor:
-    """∂γ/∂z by the paper's linear system, equation 11; arguments and result as `envelope_gradient`.
+def kkt_gradient(fit: Fit, logits: Tensor, *, wrt: Literal["logits", "z"] = "logits") -> Tensor:
+    """∂γ/∂z by the paper's linear system, equation 11, ``(N,1,H,W)`` as `envelope_gradient`.
 
-    With ``wrt="logits"`` times ∂z/∂a. One factorisation; pixels that the same labellings get wrong
-    share a right-hand side, and those that none gets wrong have 0. O((K + 2N)³) and a solve per
-    distinct pixel.
+    One factorisation; pixels that the same labellings get wrong share a right-hand side, and those
+    that none gets wrong have 0. O((K + 2N)³) and a solve per distinct pixel.
+
+    Args:
+        fit: of `MaxMarginCRF.fit` or `solve` for these logits.
+        logits: ``(N,1,H,W)``.
+        wrt: "z" for the probabilities z = σ(a), or "logits": times ∂z/∂a.
+
+    Taught in: max-margin-crf.
     """
-    outer = np.zeros(len(kkt_matrix(fit)))
-    outer[:3] = fit.optimum.w
-    outer[3 : 3 + fit.qp.n_images] = fit.qp.price
-    return _like(_sensitivity(fit, outer[None])[:, 0], fit, logits, wrt)
-
-
-def kkt_weight_gradient(fit: Fit, logits: Tensor, *, wrt: Variable = "logits") -> Tensor:
-    """∂w/∂z or ∂w/∂a of the three weights, ``(N,3,H,W)``: the first unknowns of `kkt_gradient`."""
-    outer = np.eye(3, len(kkt_matrix(fit)))
-    return _like(_sensitivity(fit, outer), fit, logits, wrt)
+    checks.choice(wrt, "wrt", ("logits", "z"))
+    _check_shape(logits, fit)
+    grad = np.zeros(fit.target.shape)
+    if len(fit.qp.rows):
+        solve, right = _factorised(kkt_matrix(fit)), kkt_right_side(fit)
+        for n in np.unique(fit.qp.image):
+            grad[n] = _image_gradient(fit, n, solve, right)
+    if wrt == "z":  # ∂a/∂z = 1/z + 1/(1−z), which needs no clipping in terms of a
+        grad = grad * (2 + 2 * np.cosh(logits.detach()[:, 0].double().cpu().numpy()))
+    return torch.from_numpy(grad[:, None]).to(logits)
 
 
 def kkt_matrix(fit: Fit) -> np.ndarray:
@@ -120,6 +121,8 @@ def kkt_matrix(fit: Fit) -> np.ndarray:
     Unknowns: ∂w, ∂ξ, ∂λ of the K rows, of ξ ≥ 0 and of w₂, w₃ ≥ 0. Equations: equation 24 for each
     weight, then for each slack; ∂h = 0 for each active constraint, ∂λ = 0 for each passive one.
     λ itself, which the paper lists with the unknowns, is known from the solver.
+
+    Source: Larsson, Alvén and Kahl 2017, equations 11 to 15 and 24.
     """
     qp, n, k = fit.qp, fit.qp.n_images, len(fit.qp.rows)
     h = np.zeros((k + n + 2, 3 + n))  # ∂h/∂w, ∂h/∂ξ of every constraint
@@ -148,6 +151,8 @@ def hinge_subgradient(logits: Tensor, crf: MaxMarginCRF, w: Weights) -> Tensor:
 
     y* is the single most violating labelling under `w`; γ's gradient mixes all those that share
     the multipliers at its own optimal w (ablation).
+
+    Taught in: max-margin-crf.
     """
     worst = crf.most_violated(logits, w).to(logits)
     truth = torch.from_numpy(np.stack([x.target for x in crf.images])).to(logits)
@@ -168,35 +173,30 @@ def _active(fit: Fit) -> np.ndarray:
     return (np.r_[best.energy, best.slack, best.weight] > 0) & (np.abs(h) <= ACTIVE)
 
 
-def _sensitivity(fit: Fit, outer: np.ndarray) -> np.ndarray:
-    """`outer` ``(Q,M)`` times the solution at every pixel, per unit of |∂U|: ``(N,Q,H,W)``."""
-    result = np.zeros((len(fit.target), len(outer), *fit.target.shape[1:]))
-    if not len(fit.qp.rows):
-        return result
-    solve, right = _factorised(kkt_matrix(fit)), kkt_right_side(fit)
-    for n, truth in enumerate(fit.target):
-        of_image = np.flatnonzero(fit.qp.image == n)
-        if not len(of_image):
-            continue
-        wrong = (fit.labels(n) != truth).reshape(len(of_image), -1)  # (K_n,P)
-        bits = np.ascontiguousarray(np.packbits(wrong, axis=0).T)  # (P,⌈K_n/8⌉)
-        key = bits.view(np.dtype((np.void, bits.shape[1]))).ravel()  # a pixel's bits as one value
-        _, first, pixel = np.unique(key, return_index=True, return_inverse=True)
-        patterns = wrong[:, first].astype(np.float64)  # (K_n, distinct pixels)
-        distinct = outer @ solve(right[:, of_image] @ patterns)
-        sign = np.where(truth, -1, 1)  # of y_k − y_n where y_k is wrong
-        result[n] = sign * distinct[:, pixel.ravel()].reshape(len(outer), *truth.shape)
-    return result
+def _image_gradient(
+    fit: Fit, n: int, solve: Callable[[np.ndarray], np.ndarray], right: np.ndarray
+) -> np.ndarray:
+    """``(H,W)`` ∂γ/∂a of image n: ½‖w‖² + C/N Σξ, derived by the unknowns ∂w and ∂ξ."""
+    outer = np.zeros((1, len(right)))
+    outer[0, :3] = fit.optimum.w
+    outer[0, 3 : 3 + fit.qp.n_images] = fit.qp.price
+    truth, of_image = fit.target[n], np.flatnonzero(fit.qp.image == n)
+    wrong = (fit.labels(n) != truth).reshape(len(of_image), -1)  # (K_n,P)
+    bits = np.ascontiguousarray(np.packbits(wrong, axis=0).T)  # (P,⌈K_n/8⌉)
+    key = bits.view(np.dtype((np.void, bits.shape[1]))).ravel()  # a pixel's bits as one value
+    _, first, pixel = np.unique(key, return_index=True, return_inverse=True)
+    patterns = wrong[:, first].astype(np.float64)  # (K_n, distinct pixels)
+    distinct = outer @ solve(right[:, of_image] @ patterns)
+    sign = np.where(truth, -1, 1)  # of y_k − y_n where y_k is wrong
+    return sign * distinct[0, pixel.ravel()].reshape(truth.shape)
 
 
-def _factorised(matrix: np.ndarray) -> Any:
+def _factorised(matrix: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     """Solver for many right-hand sides: LU, or least squares where the matrix is singular.
 
     It is where active rows depend on each other, as those of a labelling that stands there twice.
     Rows and unknowns are scaled to one size first.
     """
-    from scipy.linalg import get_lapack_funcs
-
     left, above = _equilibration(matrix)
     scaled = left[:, None] * matrix * above
     factor, solve, condition = get_lapack_funcs(("getrf", "getrs", "gecon"), (scaled,))
@@ -217,12 +217,6 @@ def _equilibration(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return rows, columns
 
 
-def _like(grad: np.ndarray, fit: Fit, logits: Tensor, wrt: Variable) -> Tensor:
-    """``(N,[Q,]H,W)`` in logits to ``(N,Q,H,W)`` in `wrt`, dtype and device of `logits`."""
-    checks.choice(wrt, "wrt", ("logits", "z"))
+def _check_shape(logits: Tensor, fit: Fit) -> None:
     n, h, w = fit.target.shape
     checks.shape(logits, "logits", "N 1 H W", N=n, H=h, W=w)
-    grad = grad.reshape(n, -1, h, w)
-    if wrt == "z":  # ∂a/∂z = 1/z + 1/(1−z), which needs no clipping in terms of a
-        grad = grad * (2 + 2 * np.cosh(logits.detach().double().cpu().numpy()))
-    return torch.from_numpy(grad).to(logits)

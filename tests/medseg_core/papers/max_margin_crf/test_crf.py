@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from medseg_core.papers.max_margin_crf.max_margin import MaxMarginCRF
+from medseg_core.papers.max_margin_crf.crf import MaxMarginCRF
+from medseg_core.papers.max_margin_crf.cutting_planes import Programme, algorithm_1
+from medseg_core.papers.max_margin_crf.qp import optimality
 
 H, W = 3, 4
 EVERY = np.array(list(itertools.product((0, 1), repeat=H * W))).reshape(-1, H, W)
@@ -72,31 +74,30 @@ def violations(fit, image, target, logits, connectivity=4):
 def test_energy_rows_and_cuts_are_those_of_enumeration(connectivity, channels):
     for seed in range(8):
         image, target, logits = problem(seed, n=3, channels=channels)
-        crf = MaxMarginCRF(image, target, connectivity=connectivity)
+        crf = MaxMarginCRF.from_images(image, target, connectivity=connectivity)
         rng = np.random.default_rng(seed)
         for w in ((1, 0.1, 0.1), rng.uniform(0, 2, 3), (-0.7, 0.3, 0), (0, 0, 0), (0, 0.4, 1)):
             w = np.array(w, float)
             augmented, plain = crf.most_violated(logits, w), crf.infer(logits, w)
             assert augmented.dtype == plain.dtype == torch.int64
-            got = crf.energy(augmented, logits, w), crf.energy(plain, logits, w)
             rows, delta = crf.rows(augmented, logits)
             for n in range(3):
                 x, a, y = image[n].numpy(), logits[n, 0].numpy(), target[n].numpy()
                 e = energies(EVERY, x, a, w, connectivity)
                 wrong = (y != EVERY).sum((1, 2))
+                worst, best, truth = (
+                    energies(labels[None], x, a, w, connectivity)[0]
+                    for labels in (augmented[n].numpy(), plain[n].numpy(), y)
+                )
                 assert delta[n] == (augmented[n] != target[n]).sum()
-                np.testing.assert_allclose(got[0][n] - delta[n], (e - wrong).min(), atol=1e-9)
-                np.testing.assert_allclose(got[1][n], e.min(), atol=1e-9)
-                truth = energies(y[None], x, a, w, connectivity)[0]
-                np.testing.assert_allclose(rows[n].numpy() @ w, truth - got[0][n], atol=1e-9)
-                # the cut's own value is the energy of its labels
-                _, value = crf.images[n].cut(a, w, 1.0)
-                np.testing.assert_allclose(value, got[0][n] - delta[n], atol=1e-9)
+                np.testing.assert_allclose(worst - delta[n], (e - wrong).min(), atol=1e-9)
+                np.testing.assert_allclose(best, e.min(), atol=1e-9)
+                np.testing.assert_allclose(rows[n].numpy() @ w, truth - worst, atol=1e-9)
 
 
 def test_cuts_at_zero_weights_and_ties():
     image, target, logits = problem(0)
-    crf = MaxMarginCRF(image, target)
+    crf = MaxMarginCRF.from_images(image, target)
     assert torch.equal(crf.most_violated(logits, (0, 0, 0)), 1 - target)
     assert not crf.infer(logits, (0, 0, 0)).any()  # ties: background
     assert not crf.infer(0 * logits, (1, 1, 1)).any()
@@ -106,14 +107,14 @@ def test_cuts_at_zero_weights_and_ties():
 
 def test_contrast_has_no_units_and_may_be_left_out():
     image, target, logits = problem(1, channels=3)
-    a = MaxMarginCRF(image, target)
-    b = MaxMarginCRF(255 * image - 7, target)
+    a = MaxMarginCRF.from_images(image, target)
+    b = MaxMarginCRF.from_images(255 * image - 7, target)
     for x, y in zip(a.images, b.images, strict=True):
         np.testing.assert_allclose(x.pairs, y.pairs, atol=1e-12)
-    flat = MaxMarginCRF(torch.full_like(image, 0.3), target)
+    flat = MaxMarginCRF.from_images(torch.full_like(image, 0.3), target)
     pair = flat.images[0].pairs
     np.testing.assert_array_equal(pair[0], pair[1])  # e = 1
-    none = MaxMarginCRF(image, target, contrast=False)
+    none = MaxMarginCRF.from_images(image, target, contrast=False)
     fit = none.fit(logits, eps=1e-6)
     assert fit.w[2] == 0 and fit.converged
     assert not fit.qp.rows[:, 2].any()
@@ -137,13 +138,15 @@ def slsqp(qp):
 @pytest.mark.parametrize(("seed", "connectivity"), [(0, 4), (1, 8), (2, 4)])
 def test_algorithm_1_is_the_programme_with_every_row(seed, connectivity):
     image, target, logits = problem(seed)
-    crf = MaxMarginCRF(image, target, connectivity=connectivity, C=10)
+    crf = MaxMarginCRF.from_images(image, target, connectivity=connectivity, C=10)
     fit = crf.fit(logits, eps=1e-6)
     assert fit.w[0] > 0.01 and fit.w[1:].sum() > 0.01  # the programme is not trivial
-    full = MaxMarginCRF(image, target, connectivity=connectivity, C=10)
-    for n in range(2):
-        assert full.add(n, torch.from_numpy(EVERY)) == 2 ** (H * W) - 1  # all but the truth
-        assert full.add(n, torch.from_numpy(EVERY)) == 0
+    full = MaxMarginCRF.from_images(image, target, connectivity=connectivity, C=10)
+    for x in full.images:
+        for _ in range(2):  # the second time all of them are duplicates
+            for y in EVERY.astype(bool):
+                x.add(y)
+            assert len(x) == 2 ** (H * W) - 1  # all but the truth
     whole = full.solve(logits)
     assert len(whole.multipliers) == 2 * 4095 > 20 * len(fit.multipliers)
     assert fit.gamma == pytest.approx(whole.gamma, rel=1e-7)
@@ -164,12 +167,12 @@ def test_algorithm_1_is_the_programme_with_every_row(seed, connectivity):
 )
 def test_nothing_is_violated_at_the_end(seed, connectivity, eps, C, n):
     image, target, logits = problem(seed, n=n)
-    crf = MaxMarginCRF(image, target, connectivity=connectivity, C=C)
+    crf = MaxMarginCRF.from_images(image, target, connectivity=connectivity, C=C)
     fit = crf.fit(logits, eps=eps)
     worst = violations(fit, image, target, logits, connectivity).max()
     assert fit.converged and worst <= eps + 1e-9
     assert fit.largest_violation == pytest.approx(max(worst, 0), abs=1e-8)
-    errors = fit.optimality()
+    errors = optimality(fit.qp, fit.optimum)
     assert errors["complementarity"] <= 1e-6 and errors["negative"] == 0
     assert (fit.multipliers >= 0).all() and (fit.w[1:] >= 0).all() and (fit.xi >= 0).all()
     gammas = [r.gamma for r in fit.trace]
@@ -180,84 +183,82 @@ def test_nothing_is_violated_at_the_end(seed, connectivity, eps, C, n):
 
 def test_trace_and_rows_tell_what_happened():
     image, target, logits = problem(5, n=3)
-    crf = MaxMarginCRF(image, target, C=10)
+    crf = MaxMarginCRF.from_images(image, target, C=10)
     fit = crf.fit(logits, eps=1e-5)
     assert len(fit.trace) == fit.rounds + 1 and not fit.trace[-1].added
-    assert fit.trace[-1].largest_violation == fit.largest_violation <= 1e-5
+    assert fit.largest_violation <= 1e-5
     added = [pair for r in fit.trace for pair in r.added]
-    assert len(added) == len(set(added)) == len(fit.multipliers) == crf.n_constraints
-    assert [r.n_constraints for r in fit.trace] == list(
-        itertools.accumulate(len(r.added) for r in fit.trace)
-    )
+    assert len(added) == len(set(added)) == len(fit.multipliers) == sum(map(len, crf.images))
     assert torch.equal(fit.trace[-1].w, fit.w) and fit.trace[-1].gamma == fit.gamma
     assert all(r.seconds_cut > 0 and r.seconds_qp >= 0 for r in fit.trace)
     assert (fit.image.diff() >= 0).all()
     for n in range(3):
-        labels = crf.labellings(n)
-        np.testing.assert_array_equal(labels.bool(), fit.labels(n))
+        labels = torch.from_numpy(fit.labels(n)).long()
         assert len(np.unique(labels.flatten(1), axis=0)) == len(labels) == (fit.image == n).sum()
         own = torch.from_numpy(fit.qp.rows)[fit.image == n]
         for row, y in zip(own, labels, strict=True):
             every = torch.stack([y] * 3)
             torch.testing.assert_close(crf.rows(every, logits)[0][n], row)
     crf.reset()
-    assert crf.n_constraints == 0 and len(fit.labels(0)) > 0  # the fit keeps its own
+    assert not any(map(len, crf.images)) and len(fit.labels(0)) > 0  # the fit keeps its own
+
+
+def from_weights(w0, image, target, logits, **way):
+    """Algorithm 1 from other first weights, and the last of its programme's answers."""
+    crf = MaxMarginCRF.from_images(image, target, C=10)
+    programme = Programme(crf.images, logits[:, 0].numpy(), crf.C, margin=1.0)
+    how = {"eps": 1e-7, "max_rounds": 50, "augment": True, "each_image": False} | way
+    return algorithm_1(programme, np.array(w0, float), **how)
 
 
 def test_every_way_ends_at_one_optimum():
     image, target, logits = problem(7, n=3)
-    fits = []
-    for options, way in (
-        ({}, {}),
-        ({}, {"solve_after": "image"}),
-        ({"w0": (-3, 0, 0)}, {}),
-        ({"w0": (0.01, 5, 5)}, {"solve_after": "image"}),
-        ({"w0": (50.0, 0, 0)}, {}),
-    ):
-        fits.append(MaxMarginCRF(image, target, C=10, **options).fit(logits, eps=1e-7, **way))
+    fits = [
+        MaxMarginCRF.from_images(image, target, C=10).fit(logits, eps=1e-7, solve_after=after)
+        for after in ("round", "image")
+    ]
+    fits += [
+        from_weights((-3, 0, 0), image, target, logits),
+        from_weights((0.01, 5, 5), image, target, logits, each_image=True),
+        from_weights((50, 0, 0), image, target, logits),
+    ]
     for fit in fits[1:]:
         assert fit.gamma == pytest.approx(fits[0].gamma, rel=1e-7)
         torch.testing.assert_close(fit.w, fits[0].w, rtol=0, atol=1e-4)
     assert fits[1].rounds != fits[0].rounds or fits[1].trace[0].gamma != fits[0].trace[0].gamma
 
 
-def test_w0_is_never_the_answer():
-    # Under this w0 every truth wins by more than its margin; still γ is that of the programme.
+def test_the_first_weights_are_never_the_answer():
+    # Under these every truth wins by more than its margin; still γ is that of the programme.
     image, target, _ = problem(0)
-    logits = (2.0 * target - 1)[:, None] * 9
-    fits = [MaxMarginCRF(image, target, w0=w0).fit(logits, eps=1e-6)
-            for w0 in ((50, 0, 0), (1, 0.1, 0.1))]  # fmt: skip
+    logits = (2.0 * target - 1)[:, None].double() * 9
+    fits = [from_weights(w0, image, target, logits) for w0 in ((50, 0, 0), (1, 0.1, 0.1))]
     assert fits[0].gamma == pytest.approx(fits[1].gamma, rel=1e-6) and 0 < fits[0].gamma < 1
     torch.testing.assert_close(fits[0].w, fits[1].w, rtol=0, atol=1e-5)
 
 
-def test_sets_persist_are_shared_and_can_be_moved():
+def test_sets_persist_and_are_shared():
     image, target, logits = problem(8, n=4)
-    whole = MaxMarginCRF(image, target, C=10)
+    whole = MaxMarginCRF.from_images(image, target, C=10)
     exact = whole.fit(logits, eps=1e-7)
     again = whole.fit(logits, eps=1e-7)
     assert again.rounds == 0 and again.gamma == pytest.approx(exact.gamma, rel=1e-9)
     # Algorithm 2: batches fill the sets of the whole, which then starts from them
-    crf = MaxMarginCRF(image, target, C=10)
+    crf = MaxMarginCRF.from_images(image, target, C=10)
     for batch in ([2, 0], [1, 3]):
         part = crf.subset(batch)
         fit = part.fit(logits[batch], eps=1e-7)
-        alone = MaxMarginCRF(image[batch], target[batch], C=10).fit(logits[batch], eps=1e-7)
+        alone = MaxMarginCRF.from_images(image[batch], target[batch], C=10).fit(
+            logits[batch], eps=1e-7
+        )
         assert fit.gamma == pytest.approx(alone.gamma, rel=1e-7)
-    assert crf.n_constraints == sum(len(crf.labellings(n)) for n in range(4)) > 0
+    assert all(map(len, crf.images))
     stale = crf.solve(logits)
     merged = crf.fit(logits, eps=1e-7)
     assert math.isnan(stale.largest_violation) and stale.gamma <= merged.gamma + 1e-9
     assert merged.gamma == pytest.approx(exact.gamma, rel=1e-7)
-    own = crf.subset([0], share=False)
-    assert own.n_constraints == 0 and crf.n_constraints > 0
-    own.fit(logits[:1])
-    before = crf.n_constraints
-    other = MaxMarginCRF(image, target, C=10)
-    assert sum(other.add(n, crf.labellings(n)) for n in range(4)) == before
-    assert other.solve(logits).gamma == pytest.approx(merged.gamma, rel=1e-9)
     crf.subset([1]).reset()
-    assert len(crf.labellings(1)) == 0 < len(crf.labellings(0))
+    assert len(crf.images[1]) == 0 < len(crf.images[0])
     with pytest.raises(ValueError, match=r"indices must be in \[0, 3\], got 4"):
         crf.subset([0, 4])
     for bad in ([], [0, 0]):
@@ -267,23 +268,24 @@ def test_sets_persist_are_shared_and_can_be_moved():
 
 def test_rows_follow_the_logits():
     image, target, logits = problem(9)
-    crf = MaxMarginCRF(image, target, C=10)
+    crf = MaxMarginCRF.from_images(image, target, C=10)
     crf.fit(logits, eps=1e-6)
     moved = logits + torch.randn(logits.shape, generator=torch.Generator().manual_seed(0)).double()
     stale = crf.solve(moved)
-    fresh = MaxMarginCRF(image, target, C=10).fit(moved, eps=1e-6)
+    fresh = MaxMarginCRF.from_images(image, target, C=10).fit(moved, eps=1e-6)
     assert stale.gamma <= fresh.gamma + 1e-6
     assert crf.fit(moved, eps=1e-6).gamma == pytest.approx(fresh.gamma, rel=1e-6)
 
 
 def test_ablations():
     image, target, logits = problem(3)
-    crf = MaxMarginCRF(image, target, C=10)
+    crf = MaxMarginCRF.from_images(image, target, C=10)
     full = crf.fit(logits, eps=1e-6)
-    for start in (crf, crf.subset([0, 1], share=False)):  # with and without labellings
+    for start in (crf, MaxMarginCRF.from_images(image, target, C=10)):  # with sets and without
         none = start.fit(logits, eps=1e-6, margin=0.0)
         assert not none.w.any() and none.gamma == 0 and none.converged
-    plain = crf.subset([0, 1], share=False).fit(logits, eps=1e-6, augment=False)
+    empty = MaxMarginCRF.from_images(image, target, C=10)
+    plain = empty.fit(logits, eps=1e-6, augment=False)
     assert plain.converged and plain.gamma <= full.gamma + 1e-9
     half = crf.fit(logits, eps=1e-6, margin=0.5)
     assert half.gamma <= full.gamma
@@ -294,30 +296,30 @@ def test_ablations():
 def test_empty_and_full_truth(n, value):
     image, target, logits = problem(4, n=n)
     target = torch.full_like(target, value)
-    crf = MaxMarginCRF(image, target, C=10)
+    crf = MaxMarginCRF.from_images(image, target, C=10)
     fit = crf.fit(logits, eps=1e-6)
     assert fit.converged and violations(fit, image, target, logits).max() <= 1e-6
-    assert fit.optimality()["complementarity"] <= 1e-6
+    assert optimality(fit.qp, fit.optimum)["complementarity"] <= 1e-6
     assert torch.equal(crf.infer(0 * logits + 9 * (2 * value - 1), (1, 1, 1)), target)
 
 
 def test_grids_of_one_row_and_one_pixel():
     for size in ((1, 1), (1, 7), (5, 1)):
         image, target, logits = problem(0, size=size)
-        fit = MaxMarginCRF(image, target, connectivity=8).fit(logits, eps=1e-6)
+        fit = MaxMarginCRF.from_images(image, target, connectivity=8).fit(logits, eps=1e-6)
         assert fit.converged
 
 
 def test_useless_logits_give_no_or_negative_w1():
     image, target, _ = problem(6)
     against = -(2.0 * target - 1)[:, None]
-    assert MaxMarginCRF(image, target).fit(against, eps=1e-6).w[0] < 0
-    assert MaxMarginCRF(image, target).fit(0 * against, eps=1e-6).w[0] == 0
+    assert MaxMarginCRF.from_images(image, target).fit(against, eps=1e-6).w[0] < 0
+    assert MaxMarginCRF.from_images(image, target).fit(0 * against, eps=1e-6).w[0] == 0
 
 
 def test_too_few_rounds_are_told():
     image, target, logits = problem(5)
-    crf = MaxMarginCRF(image, target, C=10)
+    crf = MaxMarginCRF.from_images(image, target, C=10)
     with pytest.warns(RuntimeWarning, match="after max_rounds=1 a labelling breaks its row by"):
         fit = crf.fit(logits, eps=1e-3, max_rounds=1)
     assert not fit.converged and fit.rounds == 1 and fit.largest_violation > 1e-3
@@ -330,9 +332,11 @@ def test_too_few_rounds_are_told():
 
 def test_dtypes():
     image, target, logits = problem(2)
-    reference = MaxMarginCRF(image, target).fit(logits.float(), eps=1e-6).gamma
+    reference = MaxMarginCRF.from_images(image, target).fit(logits.float(), eps=1e-6).gamma
     for y in (target.bool(), target.int(), target.to(torch.uint8)):
-        fit = MaxMarginCRF(image.float(), y).fit(logits.float().requires_grad_(), eps=1e-6)
+        fit = MaxMarginCRF.from_images(image.float(), y).fit(
+            logits.float().requires_grad_(), eps=1e-6
+        )
         assert fit.gamma == pytest.approx(reference, rel=1e-5)
     assert fit.w.dtype == fit.xi.dtype == fit.multipliers.dtype == torch.float64
 
@@ -347,29 +351,37 @@ def test_bad_input_is_refused_by_name():
     bad = image.clone()
     bad[1, 0, 2, 3] = math.nan
     refused(
-        r"image must be finite, got nan at index \[1, 0, 2, 3\]", lambda: MaxMarginCRF(bad, target)
+        r"image must be finite, got nan at index \[1, 0, 2, 3\]",
+        lambda: MaxMarginCRF.from_images(bad, target),
     )
-    refused(r"image must have the shape \(N C H W\)", lambda: MaxMarginCRF(image[0], target))
-    refused(r"target must have the shape \(N H W\)", lambda: MaxMarginCRF(image, target[:1]))
-    refused(r"target must be in \[0, 1\], got 2", lambda: MaxMarginCRF(image, 2 * target))
+    refused(
+        r"image must have the shape \(N C H W\)", lambda: MaxMarginCRF.from_images(image[0], target)
+    )
+    refused(
+        r"target must have the shape \(N H W\)", lambda: MaxMarginCRF.from_images(image, target[:1])
+    )
+    refused(
+        r"target must be in \[0, 1\], got 2", lambda: MaxMarginCRF.from_images(image, 2 * target)
+    )
     refused(
         "target must be a tensor of 0 and 1",
-        lambda: MaxMarginCRF(image, target.double()),
+        lambda: MaxMarginCRF.from_images(image, target.double()),
         TypeError,
     )
-    refused("image must hold at least one pixel", lambda: MaxMarginCRF(image[:0], target[:0]))
+    refused(
+        "image must hold at least one pixel",
+        lambda: MaxMarginCRF.from_images(image[:0], target[:0]),
+    )
     refused(
         "connectivity must be one of 4, 8; got 6",
-        lambda: MaxMarginCRF(image, target, connectivity=6),
+        lambda: MaxMarginCRF.from_images(image, target, connectivity=6),
     )
     for C in (0, -1, math.inf, math.nan):
         refused(
-            f"C must be positive and finite, got {C}", lambda C=C: MaxMarginCRF(image, target, C=C)
+            f"C must be positive and finite, got {C}",
+            lambda C=C: MaxMarginCRF.from_images(image, target, C=C),
         )
-    refused(
-        r"w0\[1:\] \(w2, w3\) must be at least", lambda: MaxMarginCRF(image, target, w0=(1, -1, 0))
-    )
-    crf = MaxMarginCRF(image, target)
+    crf = MaxMarginCRF.from_images(image, target)
     wrong = logits.clone()
     wrong[0, 0, 1, 2] = math.inf
     for call in (crf.fit, crf.solve, lambda a: crf.infer(a, (1, 1, 1))):
@@ -386,5 +398,5 @@ def test_bad_input_is_refused_by_name():
     refused(r"w must have the shape \(3\)", lambda: crf.infer(logits, (1, 1)))
     refused(r"w\[1:\] \(w2, w3\) must be at least", lambda: crf.infer(logits, (1, -1, 1)))
     refused("w must be finite", lambda: crf.infer(logits, (math.nan, 1, 1)))
-    refused(r"labels must have the shape \(K H W\)", lambda: crf.add(0, target[0]))
-    refused(r"labels must be in \[0, 1\]", lambda: crf.add(0, 3 * target))
+    refused(r"labels must have the shape \(N H W\)", lambda: crf.rows(target[0], logits))
+    refused(r"labels must be in \[0, 1\]", lambda: crf.rows(3 * target, logits))

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from medseg_core.papers.max_margin_crf.margin_qp import MarginQP, optimality, solve_margin_qp
+from medseg_core.papers.max_margin_crf.qp import MarginQP, optimality, solve_margin_qp
 
 
 def programme(rows, delta, image=None, n_images=1, C=1.0):

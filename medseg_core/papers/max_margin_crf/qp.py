@@ -4,8 +4,10 @@
     subject to        h_k = r_k·w + Δ_k − ξ_n(k) ≤ 0  for k = 1 … K,   ξ ≥ 0,   w₂, w₃ ≥ 0
 
 Row k says that a wrong labelling of image n(k) costs more than the truth by at least Δ_k, or the
-image pays the slack ξₙ (Larsson, Alvén and Kahl 2017, equation 8 and supplement, equation 19;
-chapter `max-margin-crf`). r_k = (Σⱼ U_kj, C₂, C₃) is truth minus wrong, in the terms of the energy.
+image pays the slack ξₙ (Larsson, Alvén and Kahl 2017, equation 8 and supplement, equation 19).
+r_k = (Σⱼ U_kj, C₂, C₃) is truth minus wrong, in the terms of the energy.
+
+Taught in: max-margin-crf.
 """
 
 from __future__ import annotations
@@ -14,9 +16,12 @@ from dataclasses import dataclass
 from types import ModuleType
 
 import numpy as np
+from scipy.optimize import lsq_linear
+from scipy.sparse import csc_matrix, diags
 
 from medseg_core import checks
 
+TOL = 1e-8  # clarabel's, for its gap (relative and absolute) and its residuals
 NOTHING = 1e-12  # a multiplier of the scaled programme below this is zero
 EXACT = 1e-10  # error that the equations of the active rows may leave, in the scaled programme
 ACTIVE = 1e-6  # of max(Δ, 1): a row nearer to its limit than this stands at it
@@ -53,6 +58,7 @@ class MarginQP:
         return self.rows @ w + self.delta - xi[self.image]
 
     def objective(self, w: np.ndarray, xi: np.ndarray) -> float:
+        """½‖w‖² + C/N Σₙ ξₙ."""
         return float(0.5 * w @ w + self.price * xi.sum())
 
 
@@ -68,7 +74,7 @@ class Optimum:
     weight: np.ndarray  # (2,) λ_w ≥ 0 of w₂, w₃ ≥ 0
 
 
-def solve_margin_qp(qp: MarginQP, *, tol: float = 1e-8) -> Optimum:
+def solve_margin_qp(qp: MarginQP) -> Optimum:
     """The optimum of `qp`: w is unique, the multipliers are where the active rows are independent.
 
     Clarabel's interior point solves the programme with row k divided by max(Δ_k, 1), slack in units
@@ -78,12 +84,13 @@ def solve_margin_qp(qp: MarginQP, *, tol: float = 1e-8) -> Optimum:
 
     Args:
         qp: the problem. Without rows the answer is w = 0.
-        tol: clarabel's, for its gap (relative and absolute) and its residuals.
 
     Raises:
         ValueError: NaN or infinity, shapes that disagree, Δ < 0, C ≤ 0, or an index of no image.
         ImportError: without clarabel.
         RuntimeError: if clarabel finds no optimum.
+
+    Taught in: max-margin-crf.
     """
     _check(qp)
     if not qp.delta.any():  # nothing asks for a margin
@@ -92,8 +99,8 @@ def solve_margin_qp(qp: MarginQP, *, tol: float = 1e-8) -> Optimum:
         return Optimum(np.zeros(3), zero, 0.0, none, zero + qp.price, np.zeros(2))
     unit = qp.objective(np.zeros(3), qp.slack(np.zeros(3)))
     for _ in range(3):
-        best = _Scaled(qp, unit).solve(tol)
-        if abs(optimality(qp, best)["gap"]) <= tol * best.gamma:
+        best = _Scaled(qp, unit).solve()
+        if abs(optimality(qp, best)["gap"]) <= TOL * best.gamma:
             break
         unit = max(best.gamma, 1e-4 * unit)  # far below that of w = 0: a finer unit
     return best
@@ -102,11 +109,13 @@ def solve_margin_qp(qp: MarginQP, *, tol: float = 1e-8) -> Optimum:
 def optimality(qp: MarginQP, optimum: Optimum) -> dict[str, float]:
     """How far `optimum` is from the conditions of equation 12; each is 0 at the exact optimum.
 
-    - stationarity: largest |∇L| over w and ξ;
-    - infeasibility: largest excess of a row, of −ξ or of −w₂, −w₃;
-    - negative: largest negative multiplier;
-    - complementarity: largest |λ·h| over all rows, in units of γ;
-    - gap: γ minus the value of the dual, which bounds the error of γ.
+    Returns:
+        "stationarity": largest |∇L| over w and ξ; "infeasibility": largest excess of a row, of −ξ
+        or of −w₂, −w₃; "negative": largest negative multiplier; "complementarity": largest |λ·h|
+        over all rows, in units of γ; "gap": γ minus the value of the dual, which bounds the error
+        of γ.
+
+    Taught in: max-margin-crf.
     """
     w, xi = optimum.w, optimum.xi
     by_image = np.bincount(qp.image, optimum.energy, qp.n_images)
@@ -142,18 +151,16 @@ class _Scaled:
         self.A[k + n :, 1:3] = -np.eye(2)
         self.b = np.r_[-qp.delta / qp.scale, np.zeros(n + 2)]
 
-    def solve(self, tol: float) -> Optimum:
-        x, z = self.interior_point(tol)
+    def solve(self) -> Optimum:
+        x, z = self.interior_point()
         return self.optimum(*(self.equations(x, z) or (x, z)))
 
-    def interior_point(self, tol: float) -> tuple[np.ndarray, np.ndarray]:
+    def interior_point(self) -> tuple[np.ndarray, np.ndarray]:
         """Clarabel's x and multipliers z."""
-        from scipy.sparse import csc_matrix, diags
-
         clarabel = _clarabel()
         settings = clarabel.DefaultSettings()
         settings.verbose = False
-        settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = tol
+        settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = TOL
         cones = [clarabel.NonnegativeConeT(len(self.b))]
         solution = clarabel.DefaultSolver(
             diags(self.p, format="csc"), self.q, csc_matrix(self.A), self.b, cones, settings
@@ -175,7 +182,7 @@ class _Scaled:
             x, z = self.with_active(active)
             excess = self.A @ x - self.b
             if z.min() < 0 and excess.max() <= EXACT:  # dependent rows leave z a choice
-                z[active] = nonnegative(self.A[active].T, -self.p * x - self.q)
+                z[active] = _nonnegative(self.A[active].T, -self.p * x - self.q)
             residual = np.abs(self.p * x + self.q + z @ self.A).max()
             if max(residual, excess.max(), -z.min()) <= EXACT:
                 return x, z
@@ -210,10 +217,8 @@ class _Scaled:
         return Optimum(w, xi, qp.objective(w, xi), energy / qp.scale, slack / self.D, weight)
 
 
-def nonnegative(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
+def _nonnegative(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
     """argmin ‖matrix·z − right‖ over z ≥ 0."""
-    from scipy.optimize import lsq_linear
-
     return lsq_linear(matrix, right, (0, np.inf), method="bvls", tol=1e-14).x
 
 

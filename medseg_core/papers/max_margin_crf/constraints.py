@@ -2,8 +2,10 @@
 
     E(y) = −w₁ Σᵢ log Φᵢ(yᵢ) + Σ_{(i,j)} [yᵢ ≠ yⱼ] (w₂ + w₃ e_ij)
 
-(Larsson, Alvén and Kahl 2017, equations 2 to 4 with the sign of their equation 19; chapter
-`max-margin-crf`). Terms that do not depend on the network are computed once per labelling.
+Larsson, Alvén and Kahl 2017, equations 2 to 4 with the sign of their equation 19. Terms that do not
+depend on the network are computed once per labelling.
+
+Taught in: max-margin-crf.
 """
 
 from __future__ import annotations
@@ -12,18 +14,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medseg_core.solvers.graphcut import GridCut, contrast_weights, offsets
-from medseg_core.solvers.grid_cut import pair_slices
+from medseg_core.solvers.graphcut import contrast_weights, offsets
+from medseg_core.solvers.grid_cut import GridCut, pair_slices
 
 
 def pair_weights(image: Tensor, connectivity: int, contrast: bool = True) -> np.ndarray:
-    """``(2,O,H,W)`` of an image ``(C,H,W)``: what w₂ and w₃ multiply at each pair of neighbours.
+    """What w₂ and w₃ multiply at each pair of neighbours.
 
         1/d_ij  and  e_ij/d_ij,   e_ij = exp(−‖xᵢ − xⱼ‖² / 2⟨‖Δx‖²⟩),
 
     ⟨‖Δx‖²⟩ the image's mean over its pairs, so that the units of the image do not matter (the paper
     takes xᵢ as it is), and d_ij the distance in pixels: 1, or √2 across a corner. An image without
-    contrast has e = 1; with ``contrast=False`` e is 0, so that w₃ stays 0.
+    contrast has e = 1.
+
+    Args:
+        image: ``(C,H,W)``.
+        connectivity: 4 or 8.
+        contrast: with False e is 0, so that w₃ stays 0.
+
+    Returns:
+        ``(2,O,H,W)`` float64, O the directions of the neighbourhood.
+
+    Taught in: max-margin-crf.
     """
     x = image.detach().cpu().double()[None]  # (1,C,H,W)
     near = contrast_weights(x, connectivity, lam=0.0, sigma=1.0, constant=1.0)
@@ -51,26 +63,26 @@ class ImageConstraints:
 
     S holds labellings as bits, each once, in the order in which they were found; with each its
     Hamming distance to the truth and C₂, C₃ of supplement, equation 19.
+
+    Args:
+        pairs: ``(2,O,H,W)`` of `pair_weights`.
+        target: ``(H,W)`` bool, the truth.
+        grid: images of one size may share it, since each cut brings its own weights.
+
+    Taught in: max-margin-crf.
     """
 
     def __init__(self, pairs: np.ndarray, target: np.ndarray, grid: GridCut) -> None:
-        self.pairs = pairs  # (2,O,H,W)
-        self.target = target  # (H,W) bool
-        self.grid = grid  # images of one size may share it: each cut brings its own weights
+        self.pairs, self.target, self.grid = pairs, target, grid
         self._slices = [pair_slices(step) for step in offsets(grid.connectivity).tolist()]
         self._truth = self.crossings(target)
-        self.clear()
-
-    def clear(self) -> None:
         self._place: dict[bytes, int] = {}  # packed labelling -> index in S
         self._fixed: list[np.ndarray] = []  # (C₂, C₃, Δ)
 
-    def empty_copy(self) -> ImageConstraints:
-        """The same image and grid with an empty S."""
-        other = object.__new__(ImageConstraints)
-        other.__dict__.update(self.__dict__)
-        other.clear()
-        return other
+    def clear(self) -> None:
+        """Empty S."""
+        self._place.clear()
+        self._fixed.clear()
 
     def __len__(self) -> int:
         return len(self._place)
@@ -82,24 +94,16 @@ class ImageConstraints:
             total += self.pairs[:, o][(slice(None), *here)][:, labels[here] != labels[there]].sum(1)
         return total
 
-    def unary(self, logits: np.ndarray, w1: float) -> np.ndarray:
-        """``(2,H,W)`` −w₁ log Φ of label 0 and of label 1, from logits ``(H,W)``."""
-        background = np.logaddexp(0, logits)
-        return w1 * np.stack([background, background - logits])
-
-    def cut(self, logits: np.ndarray, w: np.ndarray, margin: float) -> tuple[np.ndarray, float]:
-        """Minimiser ``(H,W)`` bool of E(y) − margin·Δ(y), and that minimum.
+    def cut(self, logits: np.ndarray, w: np.ndarray, margin: float) -> np.ndarray:
+        """Minimiser ``(H,W)`` bool of E(y) − margin·Δ(y), for logits ``(H,W)``.
 
         Δ, the number of wrong pixels, is a sum over pixels, so the cut stays exact.
         """
-        unary = self.unary(logits, w[0]) - margin * np.stack([self.target, ~self.target])
-        labels, energy = self.grid.cut(unary, np.tensordot(w[1:], self.pairs, 1))
-        return labels.numpy().astype(bool), energy
-
-    def energy(self, labels: np.ndarray, logits: np.ndarray, w: np.ndarray) -> float:
-        """E of `labels` ``(H,W)`` bool, term by term."""
-        unary = self.unary(logits, w[0])
-        return float(np.where(labels, unary[1], unary[0]).sum() + w[1:] @ self.crossings(labels))
+        background = np.logaddexp(0, logits)  # −log Φ of label 0
+        unary = w[0] * np.stack([background, background - logits])
+        unary = unary - margin * np.stack([self.target, ~self.target])
+        labels, _ = self.grid.cut(unary, np.tensordot(w[1:], self.pairs, 1))
+        return labels.numpy().astype(bool)
 
     def row(self, labels: np.ndarray, logits: np.ndarray) -> tuple[np.ndarray, float]:
         """r = (ΣU, C₂, C₃) and Δ of one labelling; ΣU = (y − truth)·a is linear in the logits."""
@@ -122,13 +126,9 @@ class ImageConstraints:
         flat = np.frombuffer(b"".join(self._place), np.uint8)
         return flat.reshape(len(self), (self.target.size + 7) // 8)
 
-    def labellings(self) -> np.ndarray:
-        """S as ``(K,H,W)`` bool."""
-        return unpack(self.packed(), self.target.shape)
-
     def rows(self, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """r ``(K,3)`` and Δ ``(K,)`` of all of S: one matrix product."""
         fixed = np.array(self._fixed).reshape(-1, 3)
-        wrong = self.labellings().astype(np.float64) - self.target
+        wrong = unpack(self.packed(), self.target.shape).astype(np.float64) - self.target
         sum_u = wrong.reshape(len(self), logits.size) @ logits.ravel()
         return np.column_stack([sum_u, fixed[:, :2]]), fixed[:, 2]
