@@ -42,6 +42,7 @@ dataset: str = "phantom"  # phantom | sunnybrook | acdc
 
 # %%
 import dataclasses
+import functools
 import itertools
 import math
 import time
@@ -54,78 +55,29 @@ from scipy import ndimage
 from skimage.filters import threshold_otsu
 from torch.nn import functional as F
 
-from medseg_book.page import claims, plotting, scales, sources, widgets
-from medseg_book.page.compare import Record, Results, run_arms
-from medseg_core import checks, rng
-from medseg_core.datasets import ACDC, SunnybrookPNG
-from medseg_core.datasets.preprocess import zscore
-from medseg_core.datasets.splits import group_split
-from medseg_core.metrics import overlap, surface
-from medseg_core.models.unet import UNet
+from medseg_book.page import claims, compare, plotting, scales, sources, widgets
+from medseg_core import rng
+from medseg_core.metrics import overlap
+from medseg_core.papers.edpcnn import experiment
+from medseg_core.papers.edpcnn.centres import jittered_centres, random_centres
+from medseg_core.papers.edpcnn.evaluation import component, disc, mean_dice, scores
+from medseg_core.papers.edpcnn.maps import look_inside, output_maps
 from medseg_core.papers.edpcnn.star_approximator import StarApproximator
 from medseg_core.papers.edpcnn.synthetic_gradient import SyntheticGradient
-from medseg_core.phantoms.cardiac import LV, cardiac_sax
-from medseg_core.solvers import star_dp
-from medseg_core.training.fit import fit, make_optimizer
-from medseg_core.training.samplers import batches
+from medseg_core.solvers import star_dp, star_pattern
 
 plotting.style()
 
-
 # %%
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """What the three scales change; any of it can be set through `overrides`."""
-
-    size: int = 64  # pixels
-    n_lines: int = 32  # N, rays of the star
-    n_points: int = 28  # M, answers per ray
-    radius: float = 28.0  # of the star, pixels
-    delta: int = 2  # largest step of the contour from ray to ray
-    smooth: int = 5  # rays in the moving average behind the DP
-    widths: tuple = (8, 16, 32, 64)  # channels of the U-Net
-    padding: str = "same"  # "valid" with a margin is the paper's unpadded U-Net
-    margin: int = 0  # zeros around the image where padding is "valid"
-    dropout: float = 0.0
-    f_width: int = 8  # channels of F, the imitator
-    sigma: float = 1.0  # exploration noise
-    n_steps: int = 4  # S, updates of F per update of the U-Net
-    lr: float = 1e-3  # smallest learning rate that is tried; the others are 3 and 10 times larger
-    batch: int = 10
-    steps: int = 200  # updates of every arm
-    validate_every: int = 50
-    n_train: tuple = (10, 160)  # training-set sizes, telescopic
-    n_validation: int = 40
-    n_test: int = 60
-    jitter_seeds: int = 5
-    gamma: float = 1.0  # temperature of the smoothed DP
-    n_seeds: int = 3
-    expected: str = "about four minutes on two CPU cores"
-
-
-# %%
-SETTINGS = {
-    "smoke": Settings(
-        n_lines=24, n_points=24, radius=24.0, steps=5, n_steps=2, batch=6, n_train=(6, 12),
-        n_validation=6, n_test=12, jitter_seeds=2, n_seeds=1, validate_every=5,
-        expected="half a minute",
-    ),
-    "lesson": Settings(),
-    "paper": Settings(
-        size=212, n_lines=50, n_points=65, radius=65.0, widths=(64, 128, 256, 512, 1024),
-        padding="valid", margin=92, dropout=0.5, n_steps=10, lr=1e-4, steps=20_000,
-        n_train=(10, 50, 100, 200, 500, 1000, 1436), n_validation=372, n_test=372,
-        expected="days on one GPU",
-    ),
-}  # fmt: skip
 run = scales.begin(
-    "edpcnn", SETTINGS, scale=scale, seed=seed, device=device, overrides=overrides,
-    data_dir=data_dir, extended=extended,
+    "edpcnn", experiment.SETTINGS, scale=scale, seed=seed, device=device, overrides=overrides,
+    data_dir=data_dir, dataset=dataset, sources=experiment.SOURCES, extended=extended,
 )  # fmt: skip
 s = run.s
 rho = s.radius / s.n_points
-# Small networks on a CPU leave cores idle: the runs of a comparison then share them.
-workers = min(torch.get_num_threads(), 4) if run.device.type == "cpu" and not run.smoke else 1
+
+# %% tags=["hide-input", "hide-output"]
+sources.show(experiment.Settings)
 
 # %% [markdown]
 # ## The problem
@@ -141,66 +93,22 @@ workers = min(torch.get_num_threads(), 4) if run.device.type == "cpu" and not ru
 # One patient gives one ED and one ES slice; training, validation and test patients are different
 # people. `dataset` and `data_dir` put real images in their place.
 
-
-# %%
-def load_phantom():
-    """Train, validation, test: disjoint patients of one seed."""
-    counts = {0: max(s.n_train), 5000: s.n_validation, 10_000: s.n_test}
-    parts = [cardiac_sax(n, s.size, run.seed, start=start) for start, n in counts.items()]
-    return [part | {"image": zscore(part["image"])} for part in parts]
-
-
-def load_sunnybrook():
-    """Two patients train, two validate, four test, of each kind of disease as many."""
-    reader = SunnybrookPNG(run.data_dir)
-    reader.check().require()
-    data = reader.load(size=s.size, spacing=128 / s.size)  # the middle half of each image
-    split = group_split(
-        data["group"].numpy(), (0.25, 0.25, 0.5), run.seed, stratify=data["pathology"]
-    )
-    parts = [reader.load(part.tolist(), size=s.size, spacing=128 / s.size) for part in split]
-    return [part | {"image": zscore(part["image"])} for part in parts]
-
-
-def load_acdc():
-    """The paper's split; as in the paper, validation patients are the test patients, too."""
-    reader = ACDC(run.data_dir, part="training", lv_only=True)
-    reader.check().require()
-    train, held_out = reader.split()
-    field = 212 if s.size >= 212 else 106  # a small image shows the middle half
-    grid = {"size": s.size, "spacing": 1.3672 * field / s.size}
-    return [reader.load(part, **grid) for part in (train, held_out, held_out)]
-
+# %% tags=["hide-input", "hide-output"]
+sources.show(experiment.LOADERS[run.dataset])
 
 # %% [markdown]
 # Arms see no more than this; at a coarse grid the ventricle's last slice may vanish.
 
+# %% tags=["hide-input", "hide-output"]
+sources.show(experiment.prepared, experiment.subset)
 
-# %%
-def prepared(data):
-    """What the arms may see, without slices whose ventricle vanishes at this pixel size."""
-    mask = (data["label"] == LV)[:, None]
-    keep = torch.nonzero(mask.sum((1, 2, 3)) >= 4)[:, 0]
-    if len(keep) < len(mask):
-        print(f"{len(mask) - len(keep)} slices left out: fewer than 4 pixels of the ventricle")
-    return {
-        "image": data["image"][keep],
-        "mask": mask[keep],
-        "centre": data["centre"][keep],
-        "phase_name": [data["phase_name"][i] for i in keep.tolist()],
-        "spacing": data["spacing"],
-    }
-
-
-# %%
-loaders = {"phantom": load_phantom, "sunnybrook": load_sunnybrook, "acdc": load_acdc}
-checks.choice(dataset, "dataset", list(loaders))
-if (dataset == "phantom") != (run.data_dir is None):
-    raise ValueError(
-        f"dataset={dataset!r} and data_dir={data_dir!r} do not fit: the phantom takes no folder, "
-        "a real data set needs one"
-    )
-pool, validation, test = (prepared(d) for d in loaders[dataset]())
+# %% tags=["hide-input"]
+loaded = experiment.LOADERS[run.dataset](s, run.seed, run.reader)
+parts = experiment.Parts(*map(experiment.prepared, loaded))
+for data, part in zip(loaded, parts, strict=True):
+    if gone := len(data["image"]) - len(part["image"]):
+        print(f"{gone} slices left out: fewer than 4 pixels of the ventricle")
+pool, validation, test = parts
 wanted = {*s.n_train, *((40,) if run.extended else ())}
 sizes = sorted({min(n, len(pool["image"])) for n in wanted})  # never more than there are
 few, many = min(sizes), max(sizes)
@@ -216,19 +124,8 @@ print(f"The ventricle covers {share.min():.1%} to {share.max():.1%} of a trainin
 # over the sum of both areas, says how well two masks agree: 1 is perfect, 0 is disjoint. In the figure's
 # lower row green is right, vermilion too much, blue missing.
 
-
-# %%
-def component(masks, centres):
-    """Keep of each mask the component at the true centre, else the largest (the paper's rule)."""
-    kept = torch.zeros_like(masks)
-    for i, (mask, centre) in enumerate(zip(masks[:, 0].cpu().numpy(), centres, strict=True)):
-        parts, n = ndimage.label(mask)
-        row, column = (int(round(float(x))) for x in centre)
-        if n:
-            areas = ndimage.sum_labels(mask, parts, range(1, n + 1))
-            kept[i, 0] = torch.from_numpy(parts == (parts[row, column] or 1 + areas.argmax()))
-    return kept
-
+# %% tags=["hide-input", "hide-output"]
+sources.show(component)
 
 # %% mystnb={"image": {"alt": "Four short-axis slices in two rows. Above with the true outline of the left ventricle; below with the component of a threshold, which leaks into the right ventricle and the vessels around."}}
 shown = list(range(min(4, len(test["image"]))))
@@ -264,13 +161,13 @@ plotting.show(figure)
 
 # %% mystnb={"image": {"alt": "Left: a slice with 32 rays around the centre of the left ventricle. Right: the image read along the rays, a bright band on the left; the true answers run along its edge."}}
 i = shown[0]
-points = star_dp.star_pattern(test["centre"][[i]], s.n_lines, s.n_points, s.radius)
-g_image = star_dp.warp(test["image"][[i]], points)
-v_true, uncovered = star_dp.star_truth(test["mask"][[i]], points)
+points = star_pattern.star_pattern(test["centre"][[i]], s.n_lines, s.n_points, s.radius)
+g_image = star_pattern.warp(test["image"][[i]], points)
+v_true, uncovered = star_pattern.star_truth(test["mask"][[i]], points)
 
 figure, axes = plt.subplots(1, 2, figsize=(7, 3.3))
 plotting.overlay(test["image"][i], ax=axes[0], contours={
-    "true answers": star_dp.contour_points(test["centre"][[i]], v_true, rho)[0]})  # fmt: skip
+    "true answers": star_pattern.contour_points(test["centre"][[i]], v_true, rho)[0]})  # fmt: skip
 for ray in points[0]:
     axes[0].plot(ray[:, 1], ray[:, 0], color=plotting.PALETTE["sky"], linewidth=0.6)
 axes[0].set(xlim=(-0.5, s.size - 0.5), ylim=(s.size - 0.5, -0.5), title="the star on a slice")
@@ -279,9 +176,9 @@ axes[1].plot(v_true[0] - 0.5, range(s.n_lines), color=plotting.PALETTE["orange"]
 axes[1].set(xlabel="sample i (radius)", ylabel="ray n (angle)", title="the same slice, warped")
 axes[1].grid(False)
 plotting.show(figure)
-all_points = star_dp.star_pattern(test["centre"], s.n_lines, s.n_points, s.radius)
-uncovered = star_dp.star_truth(test["mask"], all_points)[1]
-outside = star_dp.share_outside(all_points, test["image"].shape[2:])
+all_points = star_pattern.star_pattern(test["centre"], s.n_lines, s.n_points, s.radius)
+uncovered = star_pattern.star_truth(test["mask"], all_points)[1]
+outside = star_pattern.share_outside(all_points, test["image"].shape[2:])
 print(f"Test rays that never leave the ventricle: {uncovered:.1%}; "
       f"samples outside of the image (clamped to its border): {outside:.1%}")  # fmt: skip
 
@@ -355,8 +252,9 @@ published = star_dp.circular_dp_energy(small, star_dp.algorithm1(small, 1), 1)
 same = all(
     np.allclose([e for e, _ in scratch], other) for other in (listed, energy.numpy(), published)
 )
+assert same, "from scratch, by listing, the published algorithm and circular_dp differ in energy"
 print("20 random maps, 5 rays, 5 answers: from scratch, by listing, the published algorithm and "
-      f"circular_dp {'agree in energy' if same else 'DISAGREE'}.")  # fmt: skip
+      "circular_dp agree in energy.")  # fmt: skip
 
 # %% [markdown]
 # The real one treats a whole batch at once, takes each window's minimum by doubling, and keeps no
@@ -373,30 +271,25 @@ sources.show(star_dp.circular_dp, star_dp._closed_costs, star_dp._window_min)
 
 
 # %%
-def star(data, angle0=0.0):
-    return star_dp.star_pattern(data["centre"], s.n_lines, s.n_points, s.radius, angle0)
-
-
 def outline(v, centre):
     """Answers (B,N) to masks (B,1,H,W)."""
-    return star_dp.contour_to_mask(star_dp.contour_points(centre, v, rho), (s.size, s.size))
+    corners = star_pattern.contour_points(centre, v, rho)
+    return star_pattern.contour_to_mask(corners, (s.size, s.size))
 
 
 def segment(maps, data, delta=s.delta, centre=None):
     """The pipeline behind the network: warp, solve, smooth, fill."""
-    data = data if centre is None else data | {"centre": centre}
-    g = star_dp.warp(maps, star(data).to(maps.device))
-    v = star_dp.smooth_indices(star_dp.circular_dp(g, delta), s.smooth)
-    return outline(v.cpu(), data["centre"])
+    centre = data["centre"] if centre is None else centre
+    g = star_pattern.warp(maps, experiment.star(s, centre).to(maps.device))
+    v = star_pattern.smooth_indices(star_dp.circular_dp(g, delta), s.smooth)
+    return outline(v.cpu(), centre)
 
 
-def mean_dice(masks, data):
-    return overlap.dice(masks.cpu(), data["mask"]).mean().item()
-
-
-v_test = star_dp.star_truth(test["mask"], star(test))[0].float()
+test_star = experiment.star(s, test["centre"])
+v_test = star_pattern.star_truth(test["mask"], test_star)[0].float()
 for shift, text in ((0.0, "border at (i − ½)ρ"), (0.5, "border at iρ"), (-0.5, "at (i − 1)ρ")):
-    print(f"{text:<20} Dice of the true answers {mean_dice(outline(v_test + shift, test['centre']), test):.3f}")  # fmt: skip
+    dice = mean_dice(outline(v_test + shift, test["centre"]), test)
+    print(f"{text:<20} Dice of the true answers {dice:.3f}")
 
 # %% [markdown]
 # ### Why there is no gradient, and how to make one
@@ -425,7 +318,7 @@ for shift, text in ((0.0, "border at (i − ½)ρ"), (0.5, "border at iρ"), (-0
 # %%
 def dp_answers(g):
     """What F has to imitate: the smoothed answers, rounded to a class 0 … M−1."""
-    v = star_dp.smooth_indices(star_dp.circular_dp(g, s.delta), s.smooth)
+    v = star_pattern.smooth_indices(star_dp.circular_dp(g, s.delta), s.smooth)
     return v.round().long() - 1
 
 
@@ -442,37 +335,32 @@ def sg_from_scratch(f, optimizer, g, v_star, gen):
     return F.cross_entropy(f(g).flatten(0, 1), v_star.flatten())
 
 
-# %%
-def imitator(lr=s.lr, circular=True):
-    """A fresh F with the optimiser that it keeps for the whole training."""
-    f = StarApproximator(width=s.f_width, circular=circular).to(run.device)
-    return f, make_optimizer(f.parameters(), lr=lr)
-
+# %% tags=["hide-input", "hide-output"]
+sources.show(experiment.imitator)
 
 # %% [markdown]
 # Both from the same first weights and the same noise:
 
 # %%
-g_demo = star_dp.warp(test["image"][:4], star(test)[:4]).to(run.device)
+g_demo = star_pattern.warp(test["image"][:4], test_star[:4]).to(run.device)
 v_demo = v_test[:4].long().to(run.device) - 1
 gradients = []
 for kind in ("scratch", "real"):
     rng.seed_all(run.seed)
-    f, optimizer = imitator()
+    f, optimizer = experiment.imitator(s, s.lr, run.device)
     g = g_demo.clone().requires_grad_()
     gen = rng.generator(run.seed, stream="demo")
     if kind == "scratch":
         loss = sg_from_scratch(f, optimizer, g, v_demo, gen)
     else:
-        sg = SyntheticGradient(
-            f, dp_answers, sigma=s.sigma, n_steps=s.n_steps, optimizer=optimizer, gen=gen
-        )
+        sg = SyntheticGradient(f, dp_answers, optimizer, gen, sigma=s.sigma, n_steps=s.n_steps)
         sg.step(g)
         loss = sg.loss(g, v_demo)
     gradients.append(torch.autograd.grad(loss, g)[0])
-agree = torch.allclose(*gradients, atol=1e-6)
+same = torch.allclose(*gradients, atol=1e-6)
+assert same, "the gradients from scratch and of SyntheticGradient differ"
 print(f"Largest entry of the synthetic gradient {gradients[0].abs().max():.2g}; from scratch and "
-      f"SyntheticGradient {'agree' if agree else 'DISAGREE'}.")  # fmt: skip
+      "SyntheticGradient agree.")  # fmt: skip
 
 # %% [markdown]
 # `F` itself is a small U-Net over the map's differences, with the angle as a closed axis.
@@ -489,41 +377,8 @@ sources.show(SyntheticGradient.step, SyntheticGradient.loss, StarApproximator.fo
 # turned at random, as in the paper. Nobody sees augmented images. Every arm keeps the weights with the
 # best Dice on the validation images, judged by the pipeline that it will be tested with.
 
-
-# %%
-def network():
-    net = UNet(2, 1, 1, s.widths, padding=s.padding, dropout=s.dropout)
-    return net.to(run.device)
-
-
-def draw(model, images):
-    """Output maps (B,1,H,W), logits; a "valid" network gets its margin of zeros."""
-    return model(F.pad(images, (s.margin,) * 4))
-
-
-@torch.no_grad()
-def output_maps(model, data):
-    model.eval()
-    parts = data["image"].split(s.batch)
-    return torch.cat([draw(model, x.to(run.device)).cpu() for x in parts])
-
-
-def random_star(mask, gen, move=True):
-    """Stars whose centres lie anywhere on the object (or on its centre), turned by any angle."""
-    mask = mask.cpu()
-    pixel = torch.multinomial(mask.flatten(1).float(), 1, generator=gen)[:, 0]
-    centre = torch.stack([pixel // mask.shape[-1], pixel % mask.shape[-1]], dim=1).float()
-    if not move:
-        centre = torch.stack([torch.nonzero(m[0]).float().mean(0) for m in mask])
-    angle0 = (2 * torch.rand(len(mask), generator=gen) - 1) * math.pi
-    return star_dp.star_pattern(centre, s.n_lines, s.n_points, s.radius, angle0)
-
-
-def subset(n, seed):
-    """The first n images of the seed's shuffle: smaller sets lie inside larger ones."""
-    order = torch.randperm(len(pool["image"]), generator=rng.generator(seed, stream="subset"))[:n]
-    return {"image": pool["image"][order], "mask": pool["mask"][order]}
-
+# %% tags=["hide-input", "hide-output"]
+sources.show(experiment.network, random_centres, output_maps)
 
 # %% [markdown]
 # The U-Net's loss: pixels of the ventricle are few, and cross entropy (CE) counts every pixel the same;
@@ -533,7 +388,7 @@ def subset(n, seed):
 # %%
 def pixel_loss(name):
     def loss(model, batch):
-        logits, target = draw(model, batch["image"]), batch["mask"].float()
+        logits, target = model(batch["image"]), batch["mask"].float()
         value = F.binary_cross_entropy_with_logits(logits, target)
         if name == "CE + Dice":
             p = torch.sigmoid(logits)
@@ -544,26 +399,8 @@ def pixel_loss(name):
     return loss
 
 
-def score(masks, data=test):
-    """Per-slice Dice, mean surface distance and Hausdorff distance (NaN for an empty mask)."""
-    distance = {
-        kind: surface.surface_distance(masks, data["mask"], spacing=data["spacing"], kind=kind)
-        for kind in ("assd", "hd")
-    }
-    return {"dice": overlap.dice(masks, data["mask"])[:, 0]} | distance
-
-
-def train(model, loss, n, seed, judge, steps=s.steps, lr=s.lr):
-    """The shared loop: batches of the seed's subset, best validation Dice kept."""
-    history = fit(
-        model, batches(subset(n, seed), s.batch, steps=steps, seed=seed), loss, steps=steps, lr=lr,
-        validate=judge, validate_every=s.validate_every, progress=False,
-    )  # fmt: skip
-    extras = {"history": history, "test": output_maps(model, test)}
-    if seed == run.seeds[0]:
-        extras["state"] = {k: v.cpu() for k, v in model.state_dict().items()}
-    return {"updates": history.updates, "images": history.images, "extras": extras}
-
+# %% tags=["hide-input", "hide-output"]
+sources.show(scores, experiment._trained)
 
 # %% [markdown]
 # The paper's second baseline is **U-Net + DP**: the same centre and solver behind a U-Net that was
@@ -574,88 +411,47 @@ def train(model, loss, n, seed, judge, steps=s.steps, lr=s.lr):
 
 # %%
 feeds = {"mask": lambda x: (x > 0).float(), "probability": torch.sigmoid, "logits": lambda x: x}
+bench = experiment.Bench(s, parts, segment, run.device)
 
 
-def unet(n, loss_name, lr, steps=s.steps):
-    """Arm: the U-Net alone; beside it, for each feed, the maps best through the DP."""
+def unet(n, loss_name, lr, bench=bench):
+    return experiment.unet_arm(n, lr, pixel_loss(loss_name), feeds, bench)
 
-    def arm(seed):
-        through_dp = dict.fromkeys(feeds, (-1.0, None))
 
-        def judge(model):
-            maps = output_maps(model, validation)
-            for name, feed in feeds.items():
-                dice = mean_dice(segment(feed(maps), validation), validation)
-                if dice > through_dp[name][0]:
-                    through_dp[name] = (dice, feed(output_maps(model, test)))
-            return mean_dice(component(maps > 0, validation["centre"]), validation)
+# %% tags=["hide-input", "hide-output"]
+sources.show(experiment.unet_arm)
 
-        out = train(network(), pixel_loss(loss_name), n, seed, judge, steps, lr)
-        out["extras"]["through_dp"] = through_dp
-        return out | score(component(out["extras"]["test"] > 0, test["centre"]))
-
-    return arm
+# %% [markdown]
+# EDPCNN's update: the map is read along the stars, $F$ learns what the solver says around it, and
+# then lends the U-Net its gradient.
 
 
 # %%
-def contour_judge(model):
-    return mean_dice(segment(output_maps(model, validation), validation), validation)
+def through_f(sg, maps, points, v_star):
+    """The loss of one update: g = warp(maps), S updates of F, then F's cross entropy at g."""
+    g = star_pattern.warp(maps, points)
+    agreement = torch.tensor(sg.step(g))
+    return {"loss": sg.loss(g, v_star - 1), "agreement": agreement, "spread": g.detach().std()}
 
 
-def starred(batch, gen, move=True):
-    """Random stars for a batch and the true answers on them; share of rays that never leave."""
-    points = random_star(batch["mask"], gen, move)
-    v_star, uncovered = star_dp.star_truth(batch["mask"].cpu(), points)
-    return points.to(run.device), v_star.to(run.device), torch.tensor(uncovered)
+def edpcnn(n, lr, watch=(), circular=True, move=True, **changes):
+    """Arm: the U-Net trained through the DP; `changes` are settings."""
+    changed = bench._replace(s=dataclasses.replace(s, **changes))
+    options = {"circular": circular, "move": move, "watch": watch}
+    return experiment.contour_arm(n, lr, through_f, dp_answers, changed, **options)
 
 
-def edpcnn(n, lr, sigma=s.sigma, watch=(), n_steps=s.n_steps, circular=True, move=True):
-    """Arm: the U-Net trained through the DP. `watch` lists updates at which to look inside."""
-
-    def arm(seed):
-        model, (f, optimizer) = network(), imitator(lr, circular)
-        sg = SyntheticGradient(
-            f, dp_answers, sigma=sigma, n_steps=n_steps, optimizer=optimizer, seed=seed
-        )
-        gen, seen, update = rng.generator(seed, stream="stars"), [], itertools.count()
-
-        def loss(model, batch):
-            points, v_star, uncovered = starred(batch, gen, move)
-            g = star_dp.warp(draw(model, batch["image"]), points)
-            if (now := next(update)) in watch and seed == run.seeds[0]:
-                seen.append(look_inside(model, sg, now))
-            agreement = torch.tensor(sg.step(g)["agreement"])
-            return {"loss": sg.loss(g, v_star - 1), "agreement": agreement,
-                    "spread": g.detach().std(), "uncovered": uncovered}  # fmt: skip
-
-        out = train(model, loss, n, seed, contour_judge, lr=lr)
-        out["extras"]["seen"] = seen
-        return out | score(segment(out["extras"]["test"], test))
-
-    return arm
-
+# %% tags=["hide-input", "hide-output"]
+sources.show(experiment.contour_arm)
 
 # %% [markdown]
 # `look_inside` keeps what the widgets and the section on gradients need, at a few moments of the
 # training: output maps of some validation images, their warped maps, $F$'s answers and its gradient.
 
+# %% tags=["hide-input", "hide-output"]
+sources.show(look_inside)
 
-# %%
-def look_inside(model, sg, update):
-    some = {k: v[:8] for k, v in validation.items() if torch.is_tensor(v)}
-    v_star = star_dp.star_truth(some["mask"], star(some))[0]
-    maps = output_maps(model, some)
-    model.train()
-    g = star_dp.warp(maps, star(some)).to(run.device)
-    sg.approximator.eval()
-    with torch.no_grad():
-        softmax = sg.approximator(g).softmax(-1).cpu()
-    gradient = sg.gradient(g, v_star.to(run.device) - 1).cpu()
-    g = g.cpu()
-    return {"update": update, "maps": maps, "g": g, "softmax": softmax, "dp": dp_answers(g),
-            "gradient": gradient, "v_star": v_star}  # fmt: skip
-
-
+# %% tags=["hide-input"]
 moments = {0, *(round(s.steps * q) for q in (0.02, 0.06, 0.12, 0.24, 0.48, 0.72, 0.96))}
 moments = sorted(m for m in moments if m < s.steps)
 
@@ -666,22 +462,31 @@ moments = sorted(m for m in moments if m < s.steps)
 
 # %%
 rates = [s.lr, 3 * s.lr, 10 * s.lr]
-tried = {
-    f"U-Net, {loss}, rate {lr:.2g}": (loss, lr) for loss in ("CE", "CE + Dice") for lr in rates
-}
-trials = {name: unet(few, *choice) for name, choice in tried.items()}
-trials |= {f"EDPCNN, rate {lr:.2g}": edpcnn(few, lr) for lr in rates}
-tuning = run_arms(trials, run.seeds[:1], workers=workers)
-alone, solved = {}, {}
-for record in tuning.records:
-    alone[record.arm] = record.extras["history"].best[1]
+tuning = compare.tuned(
+    {"U-Net": lambda choice: unet(few, *choice), "EDPCNN": lambda lr: edpcnn(few, lr)},
+    {"U-Net": list(itertools.product(("CE", "CE + Dice"), rates)), "EDPCNN": rates},
+    run.seed, workers=run.workers,
+)  # fmt: skip
+
+
+def through_dp(record):
+    """Best validation Dice through the solver, of the best feed; EDPCNN's is that anyway."""
     if "through_dp" in record.extras:
-        solved[record.arm] = max(dice for dice, _ in record.extras["through_dp"].values())
-    behind = f", through the DP {solved[record.arm]:.3f}" if record.arm in solved else ""
-    print(f"{record.arm:<28} validation Dice {alone[record.arm]:.3f}{behind}")
-chosen = tried[max(tried, key=alone.get)]
-chosen_dp = tried[max(tried, key=solved.get)]
-rate = max(rates, key=lambda lr: alone[f"EDPCNN, rate {lr:.2g}"])
+        return max(dice for dice, _ in record.extras["through_dp"].values())
+    return compare.best_validation(record)
+
+
+tuning_dp = tuning.rescored(through_dp)
+chosen, chosen_dp = tuning.chosen["U-Net"], tuning_dp.chosen["U-Net"]
+rate = tuning.chosen["EDPCNN"]
+
+# %% tags=["hide-input"]
+for (loss, lr), dice in tuning.scores["U-Net"].items():
+    behind = tuning_dp.scores["U-Net"][loss, lr]
+    print(f"{f'U-Net, {loss}, rate {lr:.2g}':<28} validation Dice {dice:.3f}, "
+          f"through the DP {behind:.3f}")  # fmt: skip
+for lr, dice in tuning.scores["EDPCNN"].items():
+    print(f"{f'EDPCNN, rate {lr:.2g}':<28} validation Dice {dice:.3f}")
 print(f"→ U-Net: {chosen[0]}, {chosen[1]:.2g}; U-Net + DP: {chosen_dp[0]}, {chosen_dp[1]:.2g}; "
       f"EDPCNN: {rate:.2g}")  # fmt: skip
 
@@ -692,24 +497,14 @@ print(f"→ U-Net: {chosen[0]}, {chosen[1]:.2g}; U-Net + DP: {chosen_dp[0]}, {ch
 
 
 # %%
-def smoothed(n, lr):
-    """Arm, beyond the paper: the exact gradient of a smoothed DP in place of F's."""
-
-    def arm(seed):
-        gen = rng.generator(seed, stream="stars")
-
-        def loss(model, batch):
-            points, v_star, _ = starred(batch, gen)
-            g = star_dp.warp(draw(model, batch["image"]), points)
-            marginals = star_dp.soft_circular_dp(g, s.delta, s.gamma)[1]
-            return -marginals.gather(2, v_star[..., None] - 1).clamp_min(1e-8).log().mean()
-
-        out = train(network(), loss, n, seed, contour_judge, lr=lr)
-        return out | score(segment(out["extras"]["test"], test))
-
-    return arm
+def through_marginals(_, maps, points, v_star):
+    """Loss, beyond the paper: the exact gradient of a smoothed DP in place of F's."""
+    g = star_pattern.warp(maps, points)
+    marginals = star_dp.soft_circular_dp(g, s.delta, s.gamma)[1]
+    return {"loss": -marginals.gather(2, v_star[..., None] - 1).clamp_min(1e-8).log().mean()}
 
 
+# %%
 arms = {}
 for n in sizes:
     arms[f"U-Net ({n})"] = unet(n, *chosen)
@@ -717,14 +512,15 @@ for n in sizes:
         arms[f"U-Net for the DP ({n})"] = unet(n, *chosen_dp)
     arms[f"EDPCNN ({n})"] = edpcnn(n, rate, watch=moments if n == few else ())
 arms[f"EDPCNN, σ = 0 ({few})"] = edpcnn(few, rate, sigma=0.0, watch=moments)
-arms[f"smoothed DP ({few})"] = smoothed(few, rate)
+arms[f"smoothed DP ({few})"] = experiment.contour_arm(few, rate, through_marginals, None, bench)
 if run.extended:
     arms[f"EDPCNN, S = 10 ({few})"] = edpcnn(few, rate, n_steps=10)
     arms[f"EDPCNN, F not closed ({few})"] = edpcnn(few, rate, circular=False)
     arms[f"EDPCNN, stars not moved ({few})"] = edpcnn(few, rate, move=False)
-results = run_arms(arms, run.seeds, workers=workers)
-longer = run_arms({f"U-Net, 3× the updates ({few})": unet(few, *chosen, steps=3 * s.steps)},
-                  run.seeds[:1], budget="declared")  # fmt: skip
+results = compare.run_arms(arms, run.seeds, workers=run.workers)
+thrice = bench._replace(s=dataclasses.replace(s, steps=3 * s.steps))
+longer = compare.run_arms({f"U-Net, 3× the updates ({few})": unet(few, *chosen, thrice)},
+                          run.seeds[:1], budget="declared")  # fmt: skip
 
 # %% [markdown]
 # Did they learn? The first seed's curves; dashed with many images. The two losses are different ones
@@ -788,18 +584,6 @@ plotting.show(figure)
 
 
 # %%
-def fixed_row(name, masks):
-    """A row without training: the same for every seed."""
-    return [Record(name, seed, {k: v.double().numpy() for k, v in score(masks).items()}, 0, 0, 0.0)
-            for seed in run.seeds]  # fmt: skip
-
-
-def disc_at(data, radius):
-    grid = torch.stack(torch.meshgrid(torch.arange(s.size), torch.arange(s.size), indexing="ij"))
-    distance = (grid[None] - data["centre"][:, :, None, None]).norm(dim=1, keepdim=True)
-    return distance <= radius
-
-
 def blurred(data, blur_px):
     return torch.from_numpy(ndimage.gaussian_filter(data["image"], (0, 0, blur_px, blur_px)))
 
@@ -811,30 +595,52 @@ floors = {
     for blur_px, delta in itertools.product((0.0, 0.7, 1.5, 2.5), (1, 2, 3, 5))
 }
 blur_px, floor_delta = max(floors, key=floors.get)
-areas = subset(few, run.seeds[0])["mask"].sum((1, 2, 3)).float()
-rows = [*fixed_row("mean disc", disc_at(test, (areas.mean() / math.pi).sqrt())),
-        *fixed_row("floor: DP on the image", segment(blurred(test, blur_px), test, floor_delta)),
-        *fixed_row("ceiling: true answers", outline(v_test, test["centre"]))]  # fmt: skip
+areas = experiment.subset(pool, few, run.seed)["mask"].sum((1, 2, 3)).float()
+mean_disc = disc(test["centre"], (areas.mean() / math.pi).sqrt(), s.size)
+for name, masks in {
+    "mean disc": mean_disc,
+    "floor: DP on the image": segment(blurred(test, blur_px), test, floor_delta),
+    "ceiling: true answers": outline(v_test, test["centre"]),
+}.items():
+    fixed = scores(masks, test)  # without training: the same for every seed
+    results = results.with_row(name, lambda seed, fixed=fixed: fixed)
 print(f"Floor: images smoothed with {blur_px} px, δ = {floor_delta} (chosen on validation images)")
 
 # %% [markdown]
 # The rows that look at a trained U-Net's maps in another way:
 
+
 # %%
-on_validation = {n: {name: [] for name in feeds} for n in sizes}
-for n, seed in itertools.product(sizes, run.seeds):
-    plain = results.get(f"U-Net ({n})", seed).extras
-    tuned = plain if chosen_dp == chosen else results.get(f"U-Net for the DP ({n})", seed).extras
-    masks = {f"U-Net in the star's disc ({n})": component(
-        (plain["test"] > 0) & disc_at(test, s.radius), test["centre"])}  # fmt: skip
-    for name, (dice, fed) in tuned["through_dp"].items():
-        masks[f"U-Net + DP on {name} ({n})"] = segment(fed, test)
-        on_validation[n][name].append(dice)
-    for name, mask in masks.items():
-        scores = {k: v.double().numpy() for k, v in score(mask).items()}
-        rows.append(Record(name, seed, scores, 0, 0, 0.0))
-results = Results([*results.records, *longer.records, *rows])
-best_feed = {n: max(feeds, key=lambda name, n=n: np.mean(on_validation[n][name])) for n in sizes}
+def extras(n, seed, dp=False):
+    """Of the U-Net that was tuned alone, or of the one that was tuned through the DP."""
+    name = f"U-Net for the DP ({n})" if dp and chosen_dp != chosen else f"U-Net ({n})"
+    return results.get(name, seed).extras
+
+
+def in_the_disc(n, seed):
+    inside = (extras(n, seed)["test"] > 0) & disc(test["centre"], s.radius, s.size)
+    return scores(component(inside, test["centre"]), test)
+
+
+def with_the_dp(n, name, seed):
+    return scores(segment(extras(n, seed, dp=True)["through_dp"][name][1], test), test)
+
+
+for n in sizes:
+    make = functools.partial(in_the_disc, n)
+    results = results.with_row(f"U-Net in the star's disc ({n})", make)
+    for name in feeds:
+        make = functools.partial(with_the_dp, n, name)
+        results = results.with_row(f"U-Net + DP on {name} ({n})", make)
+results = results + longer
+on_validation = {
+    n: {
+        name: np.mean([extras(n, seed, dp=True)["through_dp"][name][0] for seed in run.seeds])
+        for name in feeds
+    }
+    for n in sizes
+}
+best_feed = {n: max(feeds, key=on_validation[n].get) for n in sizes}
 with_dp = {n: f"U-Net + DP on {best_feed[n]} ({n})" for n in sizes}
 print("Best input of U-Net + DP on the validation images:", best_feed)
 
@@ -844,7 +650,7 @@ print("Best input of U-Net + DP on the validation images:", best_feed)
 # pixels, in millimetres on the phantom and on ACDC.
 
 # %%
-unit = "mm" if dataset != "sunnybrook" else "px"
+unit = "mm" if run.dataset != "sunnybrook" else "px"
 names = {
     "mean disc": "mean disc", "floor: DP on the image": "floor: DP on the image",
     f"U-Net ({few})": f"U-Net, {few} images",
@@ -967,29 +773,15 @@ plotting.show(figure)
 # The paper moves the centre inside the object: a truncated normal displacement, bounded by a share
 # of the object's radius, which is the shortest distance from centre to border.
 
+# %% tags=["hide-input", "hide-output"]
+sources.show(jittered_centres)
 
 # %%
-def jittered_centres(level, seed):
-    """Centres moved by a truncated normal vector no longer than level × the object's radius."""
-    random = rng.numpy_rng(seed, stream="jitter")
-    centres = test["centre"].clone()
-    for i, mask in enumerate(test["mask"][:, 0].numpy()):
-        depth = ndimage.distance_transform_edt(mask)
-        row, column = (int(round(float(x))) for x in centres[i])
-        bound = level * depth[row, column]
-        while bound > 0:
-            step = random.normal(0, bound / 2, 2)
-            if np.hypot(*step) <= bound:
-                centres[i] += torch.tensor(step, dtype=torch.float32)
-                break
-    return centres
-
-
 levels = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
 moved = np.array([
     [
         np.mean([mean_dice(segment(results.get(f"EDPCNN ({few})", seed).extras["test"], test,
-                                   centre=jittered_centres(level, k)), test)
+                                   centre=jittered_centres(test, level, k)), test)
                  for k in range(s.jitter_seeds if level else 1)])
         for level in levels
     ]
@@ -1027,14 +819,14 @@ def seconds(action, repeats=5):
     return float(np.median(timings))
 
 
-model = network().eval()
+model = experiment.network(s).to(run.device).eval()
 model.load_state_dict(edp.extras["state"])
 ten = {k: v[: s.batch] for k, v in test.items() if torch.is_tensor(v)}
 images = ten["image"].to(run.device)
-g_ten = star_dp.warp(draw(model, images).detach(), star(ten).to(run.device))
+g_ten = star_pattern.warp(model(images).detach(), experiment.star(s, ten["centre"]).to(run.device))
 cost = {
-    "U-Net": seconds(lambda: component((draw(model, images) > 0).cpu(), ten["centre"])),
-    "EDPCNN": seconds(lambda: segment(draw(model, images), ten)),
+    "U-Net": seconds(lambda: component((model(images) > 0).cpu(), ten["centre"])),
+    "EDPCNN": seconds(lambda: segment(model(images), ten)),
     "solver alone": seconds(lambda: star_dp.circular_dp(g_ten, s.delta)),
 }  # fmt: skip
 slower = cost["EDPCNN"] / cost["U-Net"] - 1
@@ -1121,16 +913,16 @@ print("smoothed DP − EDPCNN, Dice per seed:", ", ".join(f"{x:+.3f}" for x in g
 # %%
 def path_and_contour(delta, n_lines, i=int(cases["median"])):
     centre = test["centre"][[i]]
-    points = star_dp.star_pattern(centre, n_lines, s.n_points, s.radius)
-    g = star_dp.warp(edp.extras["test"][[i]], points)
+    points = star_pattern.star_pattern(centre, n_lines, s.n_points, s.radius)
+    g = star_pattern.warp(edp.extras["test"][[i]], points)
     v = star_dp.circular_dp(g, delta)
     figure, axes = plt.subplots(1, 2, figsize=(5.2, 2.6))
     axes[0].imshow(g[0], aspect="auto")
     axes[0].plot(v[0] - 0.5, range(n_lines), color=plotting.PALETTE["orange"])
     axes[0].set(xlabel="sample", ylabel="ray", title="warped output map, path")
     axes[0].grid(False)
-    smooth = star_dp.smooth_indices(v, s.smooth)
-    contours = {"contour": star_dp.contour_points(centre, smooth, rho)[0]}
+    smooth = star_pattern.smooth_indices(v, s.smooth)
+    contours = {"contour": star_pattern.contour_points(centre, smooth, rho)[0]}
     plotting.overlay(test["image"][i], contours=contours, ax=axes[1])
     dice = mean_dice(outline(smooth, centre), {"mask": test["mask"][[i]]})
     axes[1].set_title(f"Dice {dice:.3f}")
@@ -1159,7 +951,7 @@ centre_case = validation["centre"][[case]]
 
 def inside_training(update):
     look = looks[update]
-    path = star_dp.contour_points(centre_case, look["dp"][[case]] + 1, rho)[0]
+    path = star_pattern.contour_points(centre_case, look["dp"][[case]] + 1, rho)[0]
     figure, axes = plt.subplots(1, 2, figsize=(5.2, 2.5))
     plotting.overlay(look["maps"][case], ax=axes[0], contours={"solver": path})
     axes[0].set_title(f"output map after {update} updates")
@@ -1282,8 +1074,8 @@ claims.check(
 )  # fmt: skip
 claims.check(
     "C7", "inference takes less than 1.5 times the U-Net's (relative extra time below 0.5)",
-    [seconds(lambda: segment(draw(model, images), ten))
-     / seconds(lambda: component((draw(model, images) > 0).cpu(), ten["centre"])) - 1
+    [seconds(lambda: segment(model(images), ten))
+     / seconds(lambda: component((model(images) > 0).cpu(), ten["centre"])) - 1
      for _ in range(3 if run.smoke else 5)],
     at_most=0.5, unit="case", paper="+0.16", timing=True,
     if_fails="The U-Net of this scale is so small that the solver and the polygon fill show; at "
@@ -1334,12 +1126,12 @@ def open_contour(g, delta):
     return np.array(path[::-1]) + 1
 
 
-g_test = star_dp.warp(edp.extras["test"], star(test))
+g_test = star_pattern.warp(edp.extras["test"], test_star)
 v_open = torch.from_numpy(np.stack([open_contour(g, s.delta) for g in g_test.numpy()]))
 broken = (v_open[:, 0] - v_open[:, -1]).abs() > s.delta
 v_closed = star_dp.circular_dp(g_test, s.delta)
 for name, v in (("open", v_open), ("closed", v_closed)):
-    masks = outline(star_dp.smooth_indices(v, s.smooth), test["centre"])
+    masks = outline(star_pattern.smooth_indices(v, s.smooth), test["centre"])
     print(f"{name:<7} Dice {mean_dice(masks, test):.4f}")
 print(f"broken between the last and the first ray: {broken.float().mean():.0%} of the slices")
 
@@ -1357,7 +1149,8 @@ print(f"broken between the last and the first ray: {broken.float().mean():.0%} o
 deltas = (1, 2, 3, 5, 7, 10)
 by_delta = {
     name: (np.array(deltas), np.array([
-        [mean_dice(segment(results.get(arm, seed).extras["test"], test, delta), test) for delta in deltas]
+        [mean_dice(segment(results.get(arm, seed).extras["test"], test, delta), test)
+         for delta in deltas]
         for seed in run.seeds]))
     for name, arm in (("EDPCNN", edp_few), ("U-Net + DP on logits", base_few))
 }  # fmt: skip

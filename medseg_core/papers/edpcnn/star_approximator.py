@@ -14,28 +14,29 @@ class StarApproximator(nn.Module):
 
     The map's differences :math:`h(n,i) = g(n,i) - g(n,i-1)` are what the dynamic programme sees, a
     constant per map cannot matter; they form an image with rows = radius and columns = angle, which
-    a small padded U-Net reads (``depth`` poolings, widths ``width * 2**level``). Source: Nguyen and
-    Ray 2019, section 3.3. Chapter ``edpcnn``.
+    a small padded U-Net reads (three poolings, widths ``width * 2**level``). Source: Nguyen and
+    Ray 2019, section 3.3.
 
     Args:
         width: channels of the first level (the paper's "base channels").
-        depth: encoder blocks before the centre.
         circular: let the angle close on itself in every convolution; False pads it with zeros.
 
-    The closure is exact where ``2**depth`` divides N; otherwise the lines are repeated up to the
-    next multiple, half of them before the first and half behind the last, and cut off again.
+    The closure is exact where 8 divides N; otherwise the lines are repeated up to the next
+    multiple, half of them before the first and half behind the last, and cut off again.
 
     >>> net = StarApproximator()
     >>> sum(p.numel() for p in net.parameters())
     121033
     >>> net(torch.zeros(10, 32, 29)).shape  # (B, N, M + 1) -> (B, N, M)
     torch.Size([10, 32, 28])
+
+    Taught in: edpcnn.
     """
 
-    def __init__(self, width: int = 8, depth: int = 3, circular: bool = True) -> None:
+    def __init__(self, width: int = 8, circular: bool = True) -> None:
         super().__init__()
-        widths = tuple(width * 2**level for level in range(depth + 1))
-        self.step, self.circular = 2**depth, circular
+        widths = tuple(width * 2**level for level in range(4))
+        self.step, self.circular = 2 ** (len(widths) - 1), circular
         self.unet = UNet(2, 1, 1, widths, padding="circular" if circular else "same")
 
     def forward(self, g: Tensor) -> Tensor:

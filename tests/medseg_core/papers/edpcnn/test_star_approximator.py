@@ -52,8 +52,7 @@ def test_missing_lines_are_repeated_and_missing_points_replicated():
 
 def test_parameters():
     assert sum(p.numel() for p in StarApproximator().parameters()) == 121_033
-    shallow = StarApproximator(width=8, depth=1)
-    assert shallow.unet.widths == (8, 16)
+    assert StarApproximator(width=4).unet.widths == (4, 8, 16, 32)
 
 
 @pytest.mark.parametrize("shape", [(32, 29), (1, 32, 1), (1, 1, 32, 29)])
