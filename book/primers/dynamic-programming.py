@@ -55,7 +55,7 @@ from medseg_book.page import plotting, scales, sources, widgets
 from medseg_book.page.plotting import PALETTE, WIDTH
 from medseg_core import rng
 from medseg_core.physics import shapes
-from medseg_core.solvers import star_dp
+from medseg_core.solvers import star_dp, star_pattern
 
 # %% [markdown]
 # The scales differ in how often something is drawn and in the sizes that are timed, nothing else.
@@ -313,8 +313,8 @@ def two_discs(seed: int, noise: float = 0.15) -> torch.Tensor:
 
 N_LINES, N_POINTS, RADIUS = 50, 30, 30.0
 image, centre = two_discs(run.seed), torch.full((1, 2), 31.5)
-points = star_dp.star_pattern(centre, N_LINES, N_POINTS, RADIUS)
-warped = star_dp.warp(image, points)  # (1, N, M+1)
+points = star_pattern.star_pattern(centre, N_LINES, N_POINTS, RADIUS)
+warped = star_pattern.warp(image, points)  # (1, N, M+1)
 h_ring = np.diff(warped[0].double().numpy(), axis=1)
 
 
@@ -346,7 +346,7 @@ widths = {"open": 5}  # the others lie on top of it
 left.imshow(image[0, 0])
 right.imshow(warped[0].T, aspect="auto")
 for name, (v, colour) in answers.items():
-    corners = star_dp.contour_points(centre, torch.tensor(v)[None] + 1, RADIUS / N_POINTS)[0]
+    corners = star_pattern.contour_points(centre, torch.tensor(v)[None] + 1, RADIUS / N_POINTS)[0]
     corners = corners if name == "open" else torch.cat([corners, corners[:1]])
     left.plot(corners[:, 1], corners[:, 0], color=colour, linewidth=widths.get(name, 1.8))
     right.plot(v + 0.5, color=colour, linewidth=widths.get(name, 1.8), label=name)
@@ -459,7 +459,7 @@ plotting.show(fig)
 # $v^*$ is the border of the first.
 
 # %% mystnb={"image": {"alt": "Loss against the knob t. The hard solution is a staircase; the soft-min and the perturbed curves fall smoothly through it."}}
-direction = star_dp.warp(second_disc[None, None] * (1 - first_disc), points)
+direction = star_pattern.warp(second_disc[None, None] * (1 - first_disc), points)
 knob = torch.linspace(-1, 1, 61)
 turned = warped + knob[:, None, None] * direction  # (T, N, M+1)
 v_true = torch.full((1, N_LINES), 13)
@@ -567,10 +567,10 @@ plotting.show(fig)
 
 # %%
 def contour_picture(delta: int, n_lines: int) -> plt.Figure:
-    points = star_dp.star_pattern(centre, n_lines, N_POINTS, RADIUS)
-    g = star_dp.warp(image, points)
+    points = star_pattern.star_pattern(centre, n_lines, N_POINTS, RADIUS)
+    g = star_pattern.warp(image, points)
     v = star_dp.circular_dp(g, delta)
-    corners = star_dp.contour_points(centre, v, RADIUS / N_POINTS)[0]
+    corners = star_pattern.contour_points(centre, v, RADIUS / N_POINTS)[0]
     fig, (left, right) = plt.subplots(1, 2, figsize=(6, 2.9))
     plotting.overlay(image[0, 0], contours={"contour": corners}, ax=left)
     right.imshow(g[0].T, aspect="auto")
@@ -679,8 +679,8 @@ plotting.show(fig)
 turns = torch.linspace(0, 2 * torch.pi, 26)[:-1]
 for noise in (0.0, 0.1, 0.25, 0.5):
     noisy = two_discs(run.seed, noise=noise).expand(len(turns), -1, -1, -1)
-    pattern = star_dp.star_pattern(centre.expand(len(turns), -1), N_LINES, N_POINTS, RADIUS, turns)
-    strips = np.diff(star_dp.warp(noisy, pattern).double().numpy(), axis=2)
+    pattern = star_pattern.star_pattern(centre.expand(len(turns), -1), N_LINES, N_POINTS, RADIUS, turns)
+    strips = np.diff(star_pattern.warp(noisy, pattern).double().numpy(), axis=2)
     closes = worse = 0
     for x in strips:
         v = best_path(x, s.delta)[0]

@@ -57,7 +57,7 @@ from medseg_book.page import plotting, scales, sources, widgets
 from medseg_book.page.plotting import PALETTE, WIDTH
 from medseg_core import rng
 from medseg_core.physics import shapes
-from medseg_core.solvers import graphcut
+from medseg_core.solvers import graphcut, grid_cut
 
 # %% [markdown]
 # The scales differ in how often something is drawn and in the sizes that are timed, nothing else.
@@ -387,7 +387,7 @@ print(f"graphcut: energy {least.item():g}, the same labels: {np.array_equal(foun
 # surrounds it:
 
 # %% tags=["hide-output"]
-sources.show(graphcut.GridCut.cut, graphcut.GridCut._build, graphcut.GridCut._tie)
+sources.show(grid_cut.GridCut.cut, grid_cut.GridCut._build, grid_cut.GridCut._tie)
 
 # %% [markdown]
 # ## What can be cut
@@ -575,7 +575,7 @@ stages.append(scribble(stages[0], 0, (20.0, 42.0), (30.0, 46.0)))
 # {cite:p}`kohli2007dynamic`. The answer is the same as from scratch.
 
 # %% mystnb={"image": {"alt": "Three panels of two bright organs that touch: the image; with a stroke in the first organ and one at the left edge the object is both organs; with another stroke in the second organ only the first one is left, cut off at the narrow place."}}
-grid = graphcut.GridCut((64, 64), connectivity=8)
+grid = grid_cut.GridCut((64, 64), connectivity=8)
 grid.cut(no_votes, edges[0])
 fig, axes = plt.subplots(1, 3, figsize=(WIDTH, 2.6))
 plotting.overlay(organs[0, 0], ax=axes[0])
@@ -661,7 +661,7 @@ def votes_at(noise: float, side: int, turn: int) -> torch.Tensor:
 
 
 def timing(noise: float, side: int, keep: bool) -> float:
-    smooth, grid = potts((side, side), 8, WEIGHT), graphcut.GridCut((side, side), 8)
+    smooth, grid = potts((side, side), 8, WEIGHT), grid_cut.GridCut((side, side), 8)
     turns = [votes_at(noise, side, turn) for turn in range(6)]
     grid.cut(turns[0][0], smooth[0])
     if keep:
@@ -782,7 +782,7 @@ widgets.frames(
 crop = (slice(14, 60), slice(6, 62))
 prices = unary[0][(slice(None), *crop)]
 smooth = potts(prices.shape[1:], 8, WEIGHT)
-grid = graphcut.GridCut(prices.shape[1:], 8)
+grid = grid_cut.GridCut(prices.shape[1:], 8)
 y, least = grid.cut(prices, smooth[0])
 extra = np.zeros(y.shape)
 for p in np.ndindex(*y.shape):
