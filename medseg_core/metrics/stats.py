@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -10,14 +9,15 @@ from numpy.typing import ArrayLike
 
 from medseg_core import checks, rng
 
+N_DRAWS = 2000  # resamples of a bootstrap
+
 
 class Interval(NamedTuple):
-    """An estimate and the limits of its interval; `dropped` = resamples without a value (NaN)."""
+    """An estimate and the limits of its interval."""
 
     mean: float
     low: float
     high: float
-    dropped: int = 0
 
 
 class PairedTest(NamedTuple):
@@ -42,32 +42,32 @@ def t_interval(values: ArrayLike, *, ci: float = 0.95) -> Interval:
 
     Taught in: edpcnn.
     """
-    from scipy.special import stdtrit
+    from scipy import stats
 
     x = _vector(values, "values", at_least=2)
     _check_ci(ci)
-    half = stdtrit(len(x) - 1, (1 + ci) / 2) * x.std(ddof=1) / np.sqrt(len(x))
-    mean = float(x.mean())
-    return Interval(mean, float(mean - half), float(mean + half))
+    mean, scale = float(x.mean()), x.std(ddof=1) / np.sqrt(len(x))
+    if scale == 0:  # where scipy's is NaN
+        return Interval(mean, mean, mean)
+    low, high = stats.t.interval(ci, len(x) - 1, loc=mean, scale=scale)
+    return Interval(mean, float(low), float(high))
 
 
 def bootstrap_ci(
     values: ArrayLike,
     *,
     unit: str | ArrayLike = "case",
-    n: int = 2000,
-    seed: int = 0,
     ci: float = 0.95,
 ) -> Interval:
     """Percentile bootstrap interval of a mean (Efron and Tibshirani 1993, chapter 13).
+
+    From 2000 resamples, the same ones for every call with as many units.
 
     Args:
         values: (N,) numbers, one per case.
         unit: what is drawn with replacement. A name such as `"case"`: each value by itself.
             An array (N,) of patients, slides, ...: the values of one of them stay together,
             because images of one patient are no independent evidence.
-        n: number of resamples.
-        seed: of the resampling.
         ci: share of the resampled means between the limits.
 
     Raises:
@@ -80,7 +80,8 @@ def bootstrap_ci(
     index = _units(unit if not isinstance(unit, str) else None, len(x), "unit")
     total = np.bincount(index, weights=x)  # (units,)
     count = np.bincount(index)  # (units,)
-    drawn = _draws(len(count), n, seed)  # (n, units)
+    draw = rng.numpy_rng(0, stream="bootstrap")
+    drawn = draw.integers(len(count), size=(N_DRAWS, len(count)))  # (n, units)
     # Kept relative to the mean: constant values then give an interval of width exactly 0.
     mean = float(x.mean())
     spread = (total - mean * count)[drawn].sum(1) / count[drawn].sum(1)  # (n,)
@@ -88,54 +89,6 @@ def bootstrap_ci(
         spread = np.zeros(1)
     low, high = np.quantile(spread, [(1 - ci) / 2, (1 + ci) / 2])
     return Interval(mean, float(mean + low), float(mean + high))
-
-
-def paired_bootstrap(
-    a: ArrayLike,
-    b: ArrayLike,
-    statistic: Callable[[np.ndarray], float] = np.mean,
-    groups: ArrayLike | None = None,
-    *,
-    n: int = 2000,
-    seed: int = 0,
-    ci: float = 0.95,
-) -> Interval:
-    """Bootstrap interval of `statistic(a) - statistic(b)` on the same cases.
-
-    Each resample draws the same cases for both, and for every other call with as many cases (or
-    the same groups) and the same seed, so that several models are compared on the same draws.
-
-    Args:
-        a, b: (N, ...) results of two models; row i of both is case i. For an area under the curve
-            put the labels beside the scores, `np.column_stack([scores, labels])`, and let
-            `statistic` take them apart.
-        statistic: rows -> number; NaN (no positive case drawn) drops the resample, counted.
-        groups: (N,) patients, whose rows are drawn together; None: each row by itself.
-        n: number of resamples.
-        seed: of the resampling.
-        ci: share of the resampled differences between the limits.
-
-    Raises:
-        ValueError: if `a` and `b` differ in length or are empty, hold NaN or infinity, or if more
-            than half of the resamples give no value.
-
-    Taught in: edpcnn.
-    """
-    a, b = (checks.finite(np.asarray(x, dtype=float), name) for x, name in ((a, "a"), (b, "b")))
-    if a.ndim == 0 or b.ndim == 0 or len(a) != len(b) or len(a) == 0:
-        raise ValueError(f"a and b must have one row per case, got shapes {a.shape} and {b.shape}")
-    _check_ci(ci)
-    index = _units(groups, len(a), "groups")
-    members = np.split(np.argsort(index, kind="stable"), np.cumsum(np.bincount(index))[:-1])
-    differences = np.empty(n)
-    for i, drawn in enumerate(_draws(len(members), n, seed)):
-        rows = np.concatenate([members[u] for u in drawn])
-        differences[i] = statistic(a[rows]) - statistic(b[rows])
-    kept = differences[np.isfinite(differences)]
-    if 2 * len(kept) < n:
-        raise ValueError(f"statistic gave no number in {n - len(kept)} of {n} resamples")
-    low, high = np.quantile(kept, [(1 - ci) / 2, (1 + ci) / 2])
-    return Interval(float(statistic(a) - statistic(b)), float(low), float(high), n - len(kept))
 
 
 def paired_test(
@@ -188,8 +141,3 @@ def _units(groups: Any, n: int, name: str) -> np.ndarray:
     if groups.shape != (n,):
         raise ValueError(f"{name} must have one entry per value ({n}), got shape {groups.shape}")
     return np.unique(groups, return_inverse=True)[1].reshape(n)
-
-
-def _draws(n_units: int, n: int, seed: int) -> np.ndarray:
-    """(n, n_units) units drawn with replacement, for all callers alike."""
-    return rng.numpy_rng(seed, stream="bootstrap").integers(n_units, size=(n, n_units))

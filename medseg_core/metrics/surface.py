@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable, Sequence
 
@@ -11,8 +10,6 @@ from monai.metrics.utils import get_edge_surface_distance
 from torch import Tensor
 
 from medseg_core import checks
-
-EMPTY = ("nan", "diagonal", "inf")
 
 
 def _directed(statistic: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
@@ -35,7 +32,6 @@ def surface_distance(
     *,
     spacing: Sequence[float] | None,
     kind: str = "hd",
-    empty: str = "nan",
 ) -> Tensor:
     r"""Distance between the borders of two masks, one value per sample.
 
@@ -54,51 +50,34 @@ def surface_distance(
     weigh sub-pixel surface elements by their length or area give mean distances that differ from
     these by tens of per cent on small objects: never compare across definitions.
 
-    Parameters
-    ----------
-    pred, ref : bool masks (N, 1, *S), 2-D or 3-D. Pass the slices of a volume as N for
-        slice-wise distances.
-    spacing : mm per pixel in axis order, for a result in mm; None for a result in pixels.
-    kind : see above.
-    empty : value where one mask is empty: ``"nan"``, ``"diagonal"`` (of the image, the length
-        from its first to its last pixel's outer corner) or ``"inf"``. Where both are empty, NaN in
-        the first case and 0 in the two others. `metrics.overlap.count_empty(pred, ref).either`
-        counts these samples.
+    Args:
+        pred: bool masks (N, 1, *S), 2-D or 3-D. Pass the slices of a volume as N for slice-wise
+            distances.
+        ref: the same.
+        spacing: mm per pixel in axis order, for a result in mm; None for a result in pixels.
+        kind: see above.
 
-    Returns (N,) float32 on the CPU. O(B log B) per sample for B border pixels.
+    Returns:
+        (N,) float32 on the CPU, NaN where a mask is empty. O(B log B) per sample for B border
+        pixels.
 
-    Raises
-    ------
-    ValueError
-        For other shapes, a spacing of another length or not positive, an unknown kind.
-    TypeError
-        For masks that are not bool.
+    Raises:
+        ValueError: for other shapes, a spacing of another length or not positive, an unknown kind.
+        TypeError: for masks that are not bool.
 
-    Taught in chapter `edpcnn`.
+    Taught in: edpcnn, ipm-surfaces.
     """
     reduce = KINDS[checks.choice(kind, "kind", KINDS)]
-    checks.choice(empty, "empty", EMPTY)
-    for name, mask in (("pred", pred), ("ref", ref)):
-        if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
-            got = getattr(mask, "dtype", type(mask).__name__)
-            raise TypeError(f"{name} must be a bool mask (N, 1, *S), got {got}")
-    size = checks.shape(pred, "pred", "N 1 *S")["S"]
+    checks.mask(ref, "ref")
+    size = checks.shape(checks.mask(pred, "pred"), "pred", "N 1 *S")["S"]
     checks.same_shape(pred, ref, ("pred", "ref"))
     if len(size) not in (2, 3):
         raise ValueError(f"pred must be 2-D or 3-D, (N, 1, *S); got shape {tuple(pred.shape)}")
-    mm = (1.0,) * len(size) if spacing is None else tuple(float(s) for s in spacing)
-    if len(mm) != len(size) or not all(0 < s < math.inf for s in mm):
-        raise ValueError(f"spacing must be {len(size)} positive lengths or None, got {spacing!r}")
-
-    diagonal = math.hypot(*(n * s for n, s in zip(size, mm, strict=True)))
-    one_empty = {"nan": math.nan, "diagonal": diagonal, "inf": math.inf}[empty]
-    both_empty = math.nan if empty == "nan" else 0.0
-    out = torch.empty(len(pred))
+    mm = checks.spacing(spacing, len(size))
+    out = torch.full((len(pred),), torch.nan)
     for i, (p, r) in enumerate(zip(pred[:, 0].cpu(), ref[:, 0].cpu(), strict=True)):
         if p.any() and r.any():
             out[i] = reduce(*_border_distances(p, r, mm))
-        else:
-            out[i] = one_empty if p.any() or r.any() else both_empty
     return out
 
 

@@ -10,10 +10,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medseg_core import checks
-from medseg_core.models.unet_blocks import CONV, INSTANCE
+from medseg_core.models.unet_blocks import CONV
 
+INSTANCE = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
 DROPOUT = {2: nn.Dropout2d, 3: nn.Dropout3d}
-SLOPE = 0.01
+P_DROP = 0.3  # probability of dropping a whole channel inside a residual module
+SEG_LEVELS = 3  # decoder levels with a segmentation layer, from the finest, where there are so many
+SLOPE = 0.01  # of the leaky ReLU
 
 
 class IsenseeUNet(nn.Module):
@@ -23,9 +26,9 @@ class IsenseeUNet(nn.Module):
     level) enters a pre-activation residual module x + f(x), f = two times (instance norm, leaky
     ReLU, 3×3×3 convolution) with spatial dropout between. Localisation path: nearest ×2 and a
     3×3×3 convolution that halves the channels, the skip beside it, a 3×3×3 and a 1×1×1 convolution
-    that halves them again. The ``seg_levels`` finest levels each have a segmentation layer (1×1×1);
-    their maps are upsampled (nearest) and SUMMED to the logits, so that every level is supervised.
-    Source: Isensee et al. 2017, figure 1 and section 2.2. Taught in ``bifseg-interactive``.
+    that halves them again. The three finest levels each have a segmentation layer (1×1×1); their
+    maps are upsampled (nearest) and SUMMED to the logits, so that every level is supervised.
+    Source: Isensee et al. 2017, figure 1 and section 2.2.
 
     At the default there are 30 convolutions and 27 instance norms: one norm for each convolution
     but the segmentation layers. Instance norm keeps no running statistics, so ``eval()`` only
@@ -41,9 +44,6 @@ class IsenseeUNet(nn.Module):
         out_ch: channels of the logits; 1 with a sigmoid outside is binary segmentation.
         width: channels of the first level.
         depth: levels, at least 2; every axis of an image must be divisible by 2^(depth−1).
-        seg_levels: decoder levels with a segmentation layer, from the finest; a decoder has
-            ``depth − 1`` levels, and no more than that are used.
-        p_drop: probability of dropping a whole channel inside a residual module.
 
     Initialisation: Kaiming normal (fan-in, gain of the leaky ReLU of slope 0.01); the segmentation
     layers with gain 1 and zero biases.
@@ -51,7 +51,9 @@ class IsenseeUNet(nn.Module):
     Raises:
         ValueError: an option out of range; an image whose size does not fit the levels.
 
-    >>> net = IsenseeUNet(3, 1, 1, width=8, depth=3, seg_levels=2)
+    Taught in: bifseg-interactive.
+
+    >>> net = IsenseeUNet(3, 1, 1, width=8, depth=3)
     >>> sum(p.numel() for p in net.parameters())
     143106
     >>> net(torch.zeros(1, 1, 16, 16, 16)).shape
@@ -65,25 +67,21 @@ class IsenseeUNet(nn.Module):
         out_ch: int,
         width: int = 16,
         depth: int = 5,
-        seg_levels: int = 3,
-        p_drop: float = 0.3,
     ) -> None:
         super().__init__()
         checks.choice(spatial_dims, "spatial_dims", (2, 3))
-        checks.between(p_drop, "p_drop", 0.0, 1.0)
         checks.between(depth, "depth", 2, None)
         for name, value in (("in_ch", in_ch), ("out_ch", out_ch), ("width", width)):
             checks.between(value, name, 1, None)
-        checks.between(seg_levels, "seg_levels", 1, None)
         self.spatial_dims, self.depth = spatial_dims, depth
-        self.seg_levels = min(seg_levels, depth - 1)
+        self.seg_levels = min(SEG_LEVELS, depth - 1)
         widths = [width * 2**level for level in range(depth)]
 
         self.entries, self.contexts = nn.ModuleList(), nn.ModuleList()
         for level, w in enumerate(widths):
             before = widths[level - 1] if level else in_ch
             self.entries.append(_conv(spatial_dims, before, w, stride=2 if level else 1))
-            self.contexts.append(_Context(spatial_dims, w, p_drop))
+            self.contexts.append(_Context(spatial_dims, w))
         # From the coarsest decoder level to the finest, as they run.
         self.ups, self.localisations = nn.ModuleList(), nn.ModuleList()
         self.segmentations = nn.ModuleList()
@@ -159,12 +157,12 @@ class IsenseeUNet(nn.Module):
 class _Context(nn.Module):
     """x + f(x), then the norm and activation with which the map leaves its level."""
 
-    def __init__(self, dims: int, width: int, p_drop: float) -> None:
+    def __init__(self, dims: int, width: int) -> None:
         super().__init__()
         self.residual = nn.Sequential(
             _norm_act(dims, width),
             _conv(dims, width, width),
-            DROPOUT[dims](p_drop),
+            DROPOUT[dims](P_DROP),
             _norm_act(dims, width),
             _conv(dims, width, width),
         )

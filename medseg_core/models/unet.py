@@ -8,15 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from medseg_core import checks
-from medseg_core.models.unet_blocks import Block, Style, crop, downsample, upsample
+from medseg_core.models.unet_blocks import MAXPOOL, Block, Style, crop, upsample
 
 
 class UNet(nn.Module):
     r"""Encoder, decoder and skips between them (Ronneberger et al. 2015), returning logits.
 
-    A level is a block of ``convs`` times (3×3 convolution, norm, activation). ``len(widths) - 1``
-    poolings halve every axis; the decoder mirrors them. Chapter ``edpcnn`` teaches with it, and
-    every chapter that needs a U-Net takes this one.
+    A level is a block of ``convs`` times (3×3 convolution, batch norm, activation).
+    ``len(widths) - 1`` maximum poolings halve every axis; the decoder mirrors them.
 
     Args:
         spatial_dims: 2 or 3.
@@ -24,20 +23,15 @@ class UNet(nn.Module):
         out_ch: channels of the logits.
         widths: channels per level, fine to coarse.
         convs: convolutions per block.
-        norm: "batch", "instance" (affine), "group" (at most 8 groups) or None.
-        act: "relu", "leaky" (slope 0.01) or "prelu".
-        block: "plain"; "residual" adds the block's input (through a 1×1 convolution where the
-            channels differ) before the last activation; "input_concat" returns the block's input
-            and its last map side by side.
-        down: "max" pooling, or "stride": a strided convolution with norm and activation (kernel 3,
-            or kernel 2 with valid padding, which keeps the sizes of pooling).
-        up: "transpose" (kernel 2, stride 2), or "nearest"/"bilinear" interpolation with a 1×1
-            convolution, computed before it, where it costs less and means the same.
+        act: "relu" or "leaky" (slope 0.01).
+        block: "plain", or "residual": the block's input is added (through a 1×1 convolution where
+            the channels differ) before the last activation.
+        up: "transpose" (kernel 2, stride 2), or "bilinear" interpolation with a 1×1 convolution,
+            computed before it, where it costs less and means the same.
         skip: "concat" or "sum".
         padding: "same" (zeros); "valid" (none: the logits are smaller, see ``output_size``);
             "circular": the LAST axis closes on itself (columns = angle), zeros on the others.
         dropout: probability, after the deepest block.
-        return_features: return ``(logits, features)``, the features ``(N,C,*S)`` the head reads.
 
     Initialisation: Kaiming normal (He et al. 2015), fan-in, with the gain of the activation; gain 1
     where none follows (upsampling, shortcuts, head); biases zero. In 2-D the weights lie
@@ -45,6 +39,8 @@ class UNet(nn.Module):
 
     Raises:
         ValueError: an unknown option, or an image that the poolings do not divide.
+
+    Taught in: edpcnn, ipm-surfaces, selected-dimensions-oct.
 
     >>> net = UNet(2, 1, 2, widths=(8, 16, 32, 64))
     >>> sum(p.numel() for p in net.parameters())
@@ -61,23 +57,18 @@ class UNet(nn.Module):
         widths: Sequence[int] = (32, 64, 128, 256),
         *,
         convs: int = 2,
-        norm: str | None = "batch",
         act: str = "relu",
         block: str = "plain",
-        down: str = "max",
         up: str = "transpose",
         skip: str = "concat",
         padding: str = "same",
         dropout: float = 0.0,
-        return_features: bool = False,
     ) -> None:
         super().__init__()
         checks.choice(spatial_dims, "spatial_dims", (2, 3))
-        checks.choice(norm, "norm", ("batch", "instance", "group", None))
-        checks.choice(act, "act", ("relu", "leaky", "prelu"))
-        checks.choice(block, "block", ("plain", "residual", "input_concat"))
-        checks.choice(down, "down", ("max", "stride"))
-        checks.choice(up, "up", ("transpose", "nearest", "bilinear"))
+        checks.choice(act, "act", ("relu", "leaky"))
+        checks.choice(block, "block", ("plain", "residual"))
+        checks.choice(up, "up", ("transpose", "bilinear"))
         checks.choice(skip, "skip", ("concat", "sum"))
         checks.choice(padding, "padding", ("same", "valid", "circular"))
         checks.between(dropout, "dropout", 0.0, 1.0)
@@ -88,32 +79,33 @@ class UNet(nn.Module):
                 f"in_ch={in_ch}, out_ch={out_ch}, convs={convs}, widths={widths}"
             )
         self.spatial_dims, self.widths, self.convs = spatial_dims, widths, convs
-        self.skip, self.padding, self.return_features = skip, padding, return_features
-        style = Style(spatial_dims, norm, act, padding)
+        self.skip, self.padding = skip, padding
+        style = Style(spatial_dims, act, padding)
 
         self.encoders, self.downs = nn.ModuleList(), nn.ModuleList()
-        channels, skips = in_ch, []
+        channels = in_ch
         for level, width in enumerate(widths):
             self.encoders.append(Block(style, channels, width, convs, block))
-            channels = self.encoders[-1].out_ch
+            channels = width
             if level < len(widths) - 1:
-                skips.append(channels)
-                self.downs.append(downsample(style, channels, down))
+                self.downs.append(MAXPOOL[spatial_dims](2))
         self.dropout = nn.Dropout(dropout)
-
         self.ups, self.decoders = nn.ModuleList(), nn.ModuleList()
-        for width, skip_ch in zip(widths[-2::-1], skips[::-1], strict=True):
-            up_ch = skip_ch if skip == "sum" else width
-            self.ups.append(upsample(style, channels, up_ch, up))
-            joined = skip_ch if skip == "sum" else up_ch + skip_ch
+        for width in widths[-2::-1]:
+            self.ups.append(upsample(style, channels, width, up))
+            joined = width if skip == "sum" else 2 * width
             self.decoders.append(Block(style, joined, width, convs, block))
-            channels = self.decoders[-1].out_ch
+            channels = width
         self.head = style.linear(channels, out_ch)
         if spatial_dims == 2:
             self.to(memory_format=torch.channels_last)
 
-    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor) -> Tensor:
         """(N, in_ch, *S) -> logits (N, out_ch, *S'), S' = S unless the padding is valid."""
+        return self.head(self.features(x))
+
+    def features(self, x: Tensor) -> Tensor:
+        """(N, in_ch, *S) -> what the head reads, (N, widths[0], *S')."""
         if x.ndim != self.spatial_dims + 2:
             raise ValueError(
                 f"x must have {self.spatial_dims + 2} axes (N, C, *S), got shape {tuple(x.shape)}"
@@ -129,8 +121,7 @@ class UNet(nn.Module):
             x = up(x)
             fine = crop(skips.pop(), x)
             x = decoder(x + fine if self.skip == "sum" else torch.cat((fine, x), 1))
-        logits = self.head(x)
-        return (logits, x) if self.return_features else logits
+        return x
 
     def output_size(self, size: Sequence[int]) -> tuple[int, ...]:
         """Size of the logits for an image of ``size``; ValueError where a pooling meets an odd one.

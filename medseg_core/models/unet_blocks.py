@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -12,7 +11,6 @@ from torch.nn import functional as F
 CONV = {2: nn.Conv2d, 3: nn.Conv3d}
 TRANSPOSE = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 BATCH = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
-INSTANCE = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
 MAXPOOL = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
 LINEAR = {2: "bilinear", 3: "trilinear"}
 
@@ -20,23 +18,19 @@ LINEAR = {2: "bilinear", 3: "trilinear"}
 class Style:
     """The choices that every layer shares, and the layers made from them."""
 
-    def __init__(self, dims: int, norm: str | None, act: str, padding: str) -> None:
-        self.dims, self.norm, self.act, self.padding = dims, norm, act, padding
+    def __init__(self, dims: int, act: str, padding: str) -> None:
+        self.dims, self.act, self.padding = dims, act, padding
 
-    def conv(self, in_ch: int, out_ch: int, *, stride: int = 1) -> list[nn.Module]:
-        kernel = 2 if stride == 2 and self.padding == "valid" else 3
+    def conv(self, in_ch: int, out_ch: int) -> list[nn.Module]:
+        """A 3×3 convolution without a bias: a norm follows it."""
         pad = [0 if self.padding == "valid" else 1] * self.dims
         layers: list[nn.Module] = []
         if self.padding == "circular":
             pad[-1] = 0
             layers.append(CircularColumns())
-        conv = CONV[self.dims](
-            in_ch, out_ch, kernel, stride=stride, padding=tuple(pad), bias=self.norm is None
-        )
-        slope = {"relu": 0.0, "leaky": 0.01, "prelu": 0.25}[self.act]
+        conv = CONV[self.dims](in_ch, out_ch, 3, padding=tuple(pad), bias=False)
+        slope = {"relu": 0.0, "leaky": 0.01}[self.act]
         nn.init.kaiming_normal_(conv.weight, a=slope, nonlinearity="leaky_relu")
-        if conv.bias is not None:
-            nn.init.zeros_(conv.bias)
         return [*layers, conv]
 
     def linear(self, in_ch: int, out_ch: int) -> nn.Module:
@@ -45,18 +39,10 @@ class Style:
         nn.init.zeros_(conv.bias)
         return conv
 
-    def normalise(self, channels: int) -> list[nn.Module]:
-        if self.norm is None:
-            return []
-        if self.norm == "batch":
-            return [BATCH[self.dims](channels)]
-        if self.norm == "instance":
-            return [INSTANCE[self.dims](channels, affine=True)]
-        return [nn.GroupNorm(math.gcd(8, channels), channels)]
+    def normalise(self, channels: int) -> nn.Module:
+        return BATCH[self.dims](channels)
 
     def activate(self) -> nn.Module:
-        if self.act == "prelu":
-            return nn.PReLU()
         return nn.ReLU(inplace=True) if self.act == "relu" else nn.LeakyReLU(0.01, inplace=True)
 
 
@@ -67,21 +53,17 @@ class Block(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         for i in range(convs):
-            layers += style.conv(in_ch if i == 0 else width, width) + style.normalise(width)
+            layers += [*style.conv(in_ch if i == 0 else width, width), style.normalise(width)]
             if i < convs - 1:
                 layers.append(style.activate())
         self.kind, self.layers, self.act = kind, nn.Sequential(*layers), style.activate()
-        self.out_ch = in_ch + width if kind == "input_concat" else width
         self.shortcut = nn.Identity()
         if kind == "residual" and in_ch != width:
             self.shortcut = style.linear(in_ch, width)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.layers(x)
-        if self.kind == "residual":
-            return self.act(y + self.shortcut(crop(x, y)))
-        y = self.act(y)
-        return torch.cat((crop(x, y), y), 1) if self.kind == "input_concat" else y
+        return self.act(y + self.shortcut(crop(x, y)) if self.kind == "residual" else y)
 
 
 class CircularColumns(nn.Module):
@@ -106,27 +88,17 @@ class _Wrap(torch.autograd.Function):
 
 
 class Interpolate(nn.Module):
-    """Double every axis; linear interpolation respects the closure of circular columns."""
+    """Double every axis by linear interpolation; circular columns stay closed."""
 
     def __init__(self, mode: str, circular: bool) -> None:
         super().__init__()
-        self.mode = mode
-        self.wrap = CircularColumns() if circular and mode != "nearest" else None
+        self.mode, self.wrap = mode, CircularColumns() if circular else None
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.mode == "nearest":
-            return F.interpolate(x, scale_factor=2, mode="nearest")
         if self.wrap is None:
             return F.interpolate(x, scale_factor=2, mode=self.mode, align_corners=False)
         x = F.interpolate(self.wrap(x), scale_factor=2, mode=self.mode, align_corners=False)
         return x[..., 2:-2]
-
-
-def downsample(style: Style, channels: int, how: str) -> nn.Module:
-    if how == "max":
-        return MAXPOOL[style.dims](2)
-    layers = style.conv(channels, channels, stride=2) + style.normalise(channels)
-    return nn.Sequential(*layers, style.activate())
 
 
 def upsample(style: Style, in_ch: int, out_ch: int, how: str) -> nn.Module:
@@ -136,10 +108,8 @@ def upsample(style: Style, in_ch: int, out_ch: int, how: str) -> nn.Module:
         nn.init.normal_(layer.weight, std=in_ch**-0.5)
         nn.init.zeros_(layer.bias)
         return layer
-    mode = "nearest" if how == "nearest" else LINEAR[style.dims]
-    return nn.Sequential(
-        style.linear(in_ch, out_ch), Interpolate(mode, style.padding == "circular")
-    )
+    double = Interpolate(LINEAR[style.dims], style.padding == "circular")
+    return nn.Sequential(style.linear(in_ch, out_ch), double)
 
 
 def crop(x: Tensor, like: Tensor) -> Tensor:

@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as oracle
+from scipy.special import stdtrit
 
 from medseg_core.metrics import stats
 
@@ -11,42 +12,41 @@ NUMBERS = st.lists(st.floats(-100, 100), min_size=2, max_size=12)
 
 def test_t_interval_by_hand():
     # mean 2, s = 1, t(0.975, 2) = 4.302653
-    mean, low, high, dropped = stats.t_interval([1, 2, 3])
-    assert (mean, dropped) == (2, 0)
+    mean, low, high = stats.t_interval([1, 2, 3])
+    assert mean == 2
     assert np.allclose([low, high], 2 + np.array([-1, 1]) * 4.302653 / np.sqrt(3), atol=1e-6)
 
 
 @settings(deadline=None, max_examples=30)
 @given(values=NUMBERS, ci=st.floats(0.5, 0.99))
-def test_t_interval_is_scipys(values, ci):
-    if np.std(values) < 1e-6:
-        return
+def test_t_interval_by_the_quantile(values, ci):
+    x = np.array(values)
     ours = stats.t_interval(values, ci=ci)
-    low, high = oracle.t.interval(ci, len(values) - 1, np.mean(values), oracle.sem(values))
-    assert np.allclose([ours.low, ours.high], [low, high])
+    half = stdtrit(len(x) - 1, (1 + ci) / 2) * x.std(ddof=1) / np.sqrt(len(x))
+    want = [x.mean() - half, x.mean() + half]
+    assert np.allclose([ours.low, ours.high], want, rtol=1e-12, atol=1e-12)
 
 
 def test_constant_values_have_an_interval_of_width_zero():
     for interval in (stats.t_interval([0.1] * 5), stats.bootstrap_ci([0.1] * 5)):
         assert interval.low == pytest.approx(0.1, abs=1e-15)
         assert interval.high == pytest.approx(0.1, abs=1e-15)
-    assert stats.bootstrap_ci([0.0, 0.0, 0.0]) == (0, 0, 0, 0)
+    assert stats.bootstrap_ci([0.0, 0.0, 0.0]) == (0, 0, 0)
 
 
 def test_bootstrap_is_close_to_scipys():
     x = np.random.default_rng(0).gamma(2.0, size=80)
-    ours = stats.bootstrap_ci(x, n=8000)
+    ours = stats.bootstrap_ci(x)
     theirs = oracle.bootstrap(
         (x,), np.mean, n_resamples=8000, method="percentile", rng=np.random.default_rng(1)
     ).confidence_interval
-    assert np.allclose([ours.low, ours.high], theirs, atol=0.03)
+    assert np.allclose([ours.low, ours.high], theirs, atol=0.05)
     assert ours.mean == x.mean()
 
 
-def test_bootstrap_is_the_same_each_time_and_depends_on_the_seed():
+def test_bootstrap_is_the_same_each_time():
     x = np.random.default_rng(0).normal(size=30)
     assert stats.bootstrap_ci(x) == stats.bootstrap_ci(x)
-    assert stats.bootstrap_ci(x) != stats.bootstrap_ci(x, seed=1)
 
 
 @settings(deadline=None, max_examples=20)
@@ -76,39 +76,6 @@ def test_groups_may_be_names_and_unequal():
     assert stats.bootstrap_ci(x, unit=["a", "a", "a", "b"], ci=0.4)[:3] == (0.25, 0.25, 0.25)
 
 
-def test_paired_bootstrap_of_means_is_the_bootstrap_of_differences():
-    gen = np.random.default_rng(0)
-    a, b = gen.normal(size=(2, 40))
-    assert np.allclose(stats.paired_bootstrap(a, b)[:3], stats.bootstrap_ci(a - b)[:3])
-    groups = np.arange(40) // 4
-    paired = stats.paired_bootstrap(a, b, groups=groups)
-    assert np.allclose(paired[:3], stats.bootstrap_ci(a - b, unit=groups)[:3])
-
-
-def test_pairing_removes_what_both_share():
-    gen = np.random.default_rng(0)
-    case = 10 * gen.normal(size=50)
-    paired = stats.paired_bootstrap(case + 0.1, case)
-    assert np.allclose(paired[:3], 0.1)
-
-
-def test_paired_bootstrap_of_an_auc_counts_the_resamples_without_a_positive():
-    labels = np.array([1, 0, 0, 0, 0])
-    good, bad = labels * 1.0, 1.0 - labels
-
-    def auc(rows):
-        scores, truth = rows.T
-        wins = scores[truth == 1][:, None] > scores[truth == 0][None]
-        return wins.mean() if wins.size else np.nan
-
-    rows = [np.column_stack([s, labels]) for s in (good, bad)]
-    interval = stats.paired_bootstrap(*rows, auc)
-    assert interval[:3] == (1, 1, 1)
-    assert interval.dropped == pytest.approx(2000 * 0.8**5, rel=0.15)
-    with pytest.raises(ValueError, match="no number in 100 of 100"):
-        stats.paired_bootstrap(*rows, lambda rows: np.nan, n=100)
-
-
 @pytest.mark.parametrize("kind", ["wilcoxon", "t"])
 def test_paired_tests_find_a_shift_and_only_that(kind):
     gen = np.random.default_rng(0)
@@ -133,9 +100,6 @@ def test_signed_ranks_by_hand():
         (lambda: stats.bootstrap_ci([]), "values must be a list"),
         (lambda: stats.bootstrap_ci([1, np.inf]), "values must be finite"),
         (lambda: stats.bootstrap_ci([1, 2], unit=[1]), r"unit must have one entry per value \(2\)"),
-        (lambda: stats.paired_bootstrap([1], [1, 2]), "a and b must have one row per case"),
-        (lambda: stats.paired_bootstrap([1, np.nan], [1, 2]), "a must be finite"),
-        (lambda: stats.paired_bootstrap([1, 2], [1, 2], groups=[1]), "groups must have one entry"),
         (lambda: stats.paired_test([1, 2], [1, 2, 3]), "a and b must have one shape"),
         (lambda: stats.paired_test([1, 2], [1, 2], "anova"), "kind must be one of"),
     ],

@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import numpy as np
@@ -8,25 +9,16 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from medseg_core.physics import deform
-from medseg_core.training.augment import Augment
-from medseg_core.training.augment_map import (
-    SpatialMap,
-    bspline_displacement,
-    quarter_turns,
-    rotation,
-)
+from medseg_core.training.augment import Augment, _moved, _rotation
 from medseg_core.training.samplers import batches
 
 GEOMETRY = [
     {"flip": True},
-    {"rot90": True},
     {"rotate_deg": 25.0},
     {"scale": (0.7, 1.4)},
-    {"shift": 4.0},
-    {"elastic": (8.0, 3.0)},
-    {"flip": True, "rotate_deg": 20, "scale": (0.8, 1.2), "shift": 2.0, "elastic": (9, 2)},
+    {"flip": True, "rotate_deg": 20, "scale": (0.8, 1.2)},
 ]
-INTENSITY = [{"gamma": (0.5, 2)}, {"contrast": (0.5, 2)}, {"noise": 0.2}, {"invert": 0.5}]
+INTENSITY = [{"gamma": (0.5, 2)}, {"invert": 0.5}]
 
 
 def gen(seed=0):
@@ -42,10 +34,6 @@ def smooth(size, n=2, channels=1, seed=0):
 
 def batch_of(size, n=2, channels=1, seed=0):
     image = smooth(size, n, channels, seed)
-    ndim = len(size)
-    points = torch.rand(n, 5, ndim, generator=gen(seed)) * (torch.tensor(size) - 1)
-    low = (points[:, :3] * 0.6).floor()
-    boxes = torch.cat((low, low + torch.randint(2, 8, low.shape, generator=gen(seed))), -1)
     label = (3 * image[:, 0]).long()
     label[:, 3:5] = 255
     return {
@@ -53,8 +41,6 @@ def batch_of(size, n=2, channels=1, seed=0):
         "label": label,
         "mask": image > 0.5,
         "weight": image[:, 0] * 2,
-        "points": points,
-        "boxes": boxes,
         "kind": torch.arange(n),
         "params": {"any": "thing"},
     }
@@ -65,7 +51,7 @@ def test_off_by_default_and_off_when_every_range_is_empty(size):
     batch = batch_of(size)
     for augment in (
         Augment(),
-        Augment(rotate_deg=0, scale=(1, 1), shift=0, elastic=(8, 0), gamma=(1, 1)),
+        Augment(rotate_deg=0, scale=(1, 1), gamma=(1, 1)),
     ):
         out = augment(batch, gen())
         assert list(out) == list(batch)
@@ -96,153 +82,98 @@ def test_the_generator_decides_samples_differ_and_the_batch_given_stays(size, op
         assert all(torch.equal(a[k], v) for k, v in before.items() if k != "image")
 
 
-@pytest.mark.parametrize("size, spacing", [((30, 22), None), ((30, 22), (1.0, 2.5)),
-                                           ((12, 18, 14), (3.0, 1.0, 1.5))])  # fmt: skip
-def test_scipy_gives_the_same_affine_image(size, spacing):
-    ndim = len(size)
+@pytest.mark.parametrize("size", [(30, 22), (12, 18, 14)])
+def test_scipy_gives_the_same_affine_image(size):
     batch = {"image": smooth(size, n=3)}
-    augment = Augment(flip=True, rotate_deg=40, scale=(0.8, 1.3), shift=3, spacing=spacing)
-    moves = augment._draw(3, size, gen(5))
+    augment = Augment(flip=True, rotate_deg=40, scale=(0.8, 1.3))
+    linear = augment._draw(3, len(size), gen(5))
     got = augment(batch, gen(5))["image"]
     centre = (np.array(size) - 1) / 2
     for i in range(3):
-        inverse = np.linalg.inv(moves.linear[i].numpy().astype(float))
-        offset = centre - inverse @ (centre + moves.shift[i].numpy())
-        want = ndimage.affine_transform(
-            batch["image"][i, 0].numpy(), inverse, offset, order=1, mode="nearest"
-        )
+        inverse = np.linalg.inv(linear[i].numpy().astype(float))
+        offset = centre - inverse @ centre
+        image = batch["image"][i, 0].numpy()
+        want = ndimage.affine_transform(image, inverse, offset, order=1, mode="nearest")
         np.testing.assert_allclose(got[i, 0].numpy(), want, atol=2e-4)
-    if spacing is not None:  # rigid times a zoom, measured in millimetres
-        mm = torch.tensor(spacing)
-        f = moves.linear * mm[:, None] / mm
-        zoom = torch.linalg.det(f).abs() ** (1 / ndim)
-        f = f / zoom[:, None, None]
-        torch.testing.assert_close(f @ f.mT, torch.eye(ndim).expand_as(f), atol=1e-5, rtol=0)
+    rigid = linear / torch.linalg.det(linear).abs().pow(1 / len(size))[:, None, None]
+    torch.testing.assert_close(
+        rigid @ rigid.mT, torch.eye(len(size)).expand_as(rigid), atol=1e-5, rtol=0
+    )
 
 
-def test_a_known_rotation_carries_a_blob_a_point_a_label_and_a_box_together():
+def test_a_known_rotation_carries_a_blob_a_label_and_a_mask_together():
     # 90 degrees: +column turns towards +row, about the centre (10, 10)
-    turn = rotation(torch.tensor([[math.pi / 2]]))
-    moves = SpatialMap((21, 21), turn, torch.zeros(1, 2))
+    turn = _rotation(torch.tensor([[math.pi / 2]]))
     image = torch.zeros(1, 1, 21, 21)
     image[0, 0, 10, 14:18] = 1.0
-    batch = {
-        "image": image,
-        "label": image[:, 0].long(),
-        "points": torch.tensor([[[10.0, 16.0]]]),
-        "boxes": torch.tensor([[10.0, 14.0, 11.0, 18.0]]),
-    }
-    augment = Augment(rotate_deg=90)
-    out = augment._move(batch, moves)
+    batch = {"image": image, "label": image[:, 0].long(), "mask": image > 0}
+    out = _moved(batch, turn, (21, 21))
     want = torch.zeros(21, 21)
     want[14:18, 10] = 1.0
     torch.testing.assert_close(out["image"][0, 0], want, atol=1e-4, rtol=0)
-    assert torch.equal(out["label"][0], want.long())
-    torch.testing.assert_close(out["points"], torch.tensor([[[16.0, 10.0]]]), atol=1e-4, rtol=0)
-    torch.testing.assert_close(
-        out["boxes"], torch.tensor([[14.0, 10.0, 18.0, 11.0]]), atol=1e-4, rtol=0
-    )
+    assert torch.equal(out["label"][0], want.long()) and torch.equal(out["mask"][0, 0], want > 0)
 
 
 @pytest.mark.parametrize("options", GEOMETRY, ids=str)
 @pytest.mark.parametrize("size", [(40, 40), (24, 24, 24)])
-def test_points_stay_on_what_they_mark(size, options):
-    """Each sample holds one bright blob; its centre of mass moves as the point does."""
+def test_a_blob_moves_as_the_map_says(size, options):
+    """Each sample holds one bright blob, whose centre of mass goes from q to c + F(q − c)."""
     ndim, n = len(size), 4
     centres = torch.tensor(size) * (0.38 + 0.24 * torch.rand(n, ndim, generator=gen(3)))
     grid = deform.identity_grid(size)
     d2 = (grid - centres.reshape(n, *[1] * ndim, ndim)).square().sum(-1)
-    batch = {"image": torch.exp(-d2 / (2 * 1.5**2))[:, None], "points": centres[:, None]}
-    batch["boxes"] = torch.cat((centres - 3, centres + 4), -1)
-    out = Augment(**options)(batch, gen(7))
-    image = out["image"][:, 0]
+    augment = Augment(**options)
+    image = augment({"image": torch.exp(-d2 / (2 * 1.5**2))[:, None]}, gen(7))["image"][:, 0]
     mass = image.flatten(1).sum(1)
     found = (image[..., None] * grid).flatten(1, ndim).sum(1) / mass[:, None]
-    # an elastic map bends the blob, whose centre of mass then moves a little
-    tolerance = 0.5 if "elastic" in options else 0.05
-    assert (found - out["points"][:, 0]).norm(dim=-1).max() < tolerance
-    inside = (out["boxes"][:, :ndim] <= found + 0.5) & (found + 0.5 <= out["boxes"][:, ndim:])
-    assert inside.all()
+    middle = (torch.tensor(size) - 1) / 2
+    moved = (augment._draw(n, ndim, gen(7)) @ (centres - middle)[..., None])[..., 0] + middle
+    assert (found - moved).norm(dim=-1).max() < 0.05
 
 
 @settings(deadline=None, max_examples=30)
-@given(seed=st.integers(0, 10_000), ndim=st.sampled_from([2, 3]), turn=st.booleans())
-def test_flips_and_quarter_turns_are_exact_for_boxes_labels_and_masks(seed, ndim, turn):
-    size = (9,) * ndim
+@given(seed=st.integers(0, 10_000), ndim=st.sampled_from([2, 3]))
+def test_flips_are_exact_for_labels_and_masks(seed, ndim):
     g = gen(seed)
-    low = torch.randint(0, 6, (2, 1, ndim), generator=g)
-    boxes = torch.cat((low, low + torch.randint(1, 4, low.shape, generator=g)), -1)
-    label = torch.full((2, *size), 255)
+    image = torch.rand(2, 1, *(9,) * ndim, generator=g)
+    label = torch.randint(0, 4, (2, *(9,) * ndim), generator=g)
+    out = Augment(flip=True)({"image": image, "label": label, "mask": (label == 1)[:, None]}, g)
     for i in range(2):
-        inside = tuple(slice(int(a), int(b)) for a, b in boxes[i, 0].reshape(2, ndim).T)
-        label[i][inside] = 1
-    batch = {"image": torch.rand(2, 1, *size, generator=g), "label": label, "boxes": boxes}
-    batch["mask"] = (label == 1)[:, None]
-    out = Augment(flip=True, rot90=turn)(batch, g)
-    assert out["boxes"].dtype == boxes.dtype
-    for i in range(2):
-        inside = tuple(slice(int(a), int(b)) for a, b in out["boxes"][i, 0].reshape(2, ndim).T)
-        want = torch.full(size, 255)
-        want[inside] = 1
-        assert torch.equal(out["label"][i], want)
-        assert torch.equal(out["mask"][i, 0], want == 1)
-        torch.testing.assert_close(out["image"][i].sum(), batch["image"][i].sum())
-
-
-def test_quarter_turns_are_all_rotations_of_the_grid():
-    for ndim, axes, count in ((2, (0, 1), 4), (3, (0, 1, 2), 24), (3, (1, 2), 4)):
-        turns = quarter_turns(600, ndim, axes, gen())
-        kinds = {tuple(t.flatten().int().tolist()) for t in turns}
-        assert len(kinds) == count
-        assert (torch.linalg.det(turns) - 1).abs().max() < 1e-6
-        assert all((t[0, 0] == 1) for t in turns) or 0 in axes
+        axes = [a for k in range(ndim + 1) for a in itertools.combinations(range(ndim), k)]
+        (at,) = [a for a in axes if torch.equal(out["label"][i], label[i].flip(a))]
+        assert torch.equal(out["mask"][i, 0], (label[i] == 1).flip(at))
+        torch.testing.assert_close(out["image"][i, 0], image[i, 0].flip(at))
 
 
 def test_rotations_in_3d_are_proper_and_about_the_axis_named():
     angles = torch.tensor([[0.3, 0.0, 0.0], [0.0, 0.5, 0.0], [0.0, 0.0, -0.7], [0.2, -0.4, 0.9]])
-    turns = rotation(angles)
+    turns = _rotation(angles)
     torch.testing.assert_close(turns @ turns.mT, torch.eye(3).expand(4, 3, 3))
     torch.testing.assert_close(torch.linalg.det(turns), torch.ones(4))
     for axis in range(3):
         torch.testing.assert_close(turns[axis] @ torch.eye(3)[axis], torch.eye(3)[axis])
         cos = angles[axis, axis].cos()
         torch.testing.assert_close(turns[axis].trace(), 1 + 2 * cos)
-    torch.testing.assert_close(turns[0, 1:, 1:], rotation(torch.tensor([[0.3]]))[0])
+    torch.testing.assert_close(turns[0, 1:, 1:], _rotation(torch.tensor([[0.3]]))[0])
 
 
 def test_labels_outside_the_old_image_are_ignored_and_255_stays():
-    label = torch.ones(1, 10, 10, dtype=torch.int64)
-    label[:, 4:6] = 255
-    batch = {"image": torch.ones(1, 1, 10, 10), "label": label, "mask": label[:, None] == 1}
-    batch["instances"] = label.clone()
-    moves = SpatialMap((10, 10), torch.eye(2)[None], torch.tensor([[3.0, 0.0]]))
-    out = Augment(shift=3)._move(batch, moves)
-    assert (out["label"][0, :3] == 255).all() and (out["instances"][0, :3] == 0).all()
-    assert torch.equal(out["label"][0, 3:], label[0, :-3])
+    label = torch.ones(1, 12, 12, dtype=torch.int64)
+    label[:, 4:8] = 255
+    batch = {"image": torch.ones(1, 1, 12, 12), "label": label, "mask": label[:, None] == 1}
+    out = _moved(batch, torch.eye(2)[None] / 2, (12, 12))  # half its size, in the middle
+    inside = torch.zeros(12, 12, dtype=torch.bool)
+    inside[3:9, 3:9] = True
+    assert (out["label"][0, ~inside] == 255).all()
+    assert (out["label"][0, 3:5, 3:9] == 1).all() and (out["label"][0, 5:7] == 255).all()
     assert (out["image"] == 1).all() and out["mask"][0, 0, :3].all()  # the edge, repeated
-    kept = Augment(shift=3, fill=None)._move(batch, moves)
-    assert (kept["label"][0, :3] == 1).all()
 
 
 def test_a_label_never_gains_a_class():
     batch = batch_of((32, 32), n=8)
     batch["label"] = torch.where(batch["label"] == 1, 7, batch["label"])
-    out = Augment(rotate_deg=180, scale=(0.5, 2), elastic=(8, 3))(batch, gen())["label"]
+    out = Augment(rotate_deg=180, scale=(0.5, 2))(batch, gen())["label"]
     assert out.dtype == torch.int64 and set(out.unique().tolist()) <= {0, 2, 7, 255}
-
-
-def test_the_elastic_map_never_folds_and_its_amplitude_is_a_bound():
-    for size in ((40, 30), (20, 24, 28)):
-        disp = bspline_displacement(size, 3, 6.0, 2.4, gen())
-        assert disp.abs().max() <= 2.4 and disp.abs().max() > 1.0
-        columns = []
-        for axis in range(len(size)):
-            columns.append(disp.diff(dim=2 + axis)[(..., *[slice(0, s - 1) if a != axis else
-                           slice(None) for a, s in enumerate(size)])])  # fmt: skip
-        jacobian = torch.stack(columns, -1).movedim(1, -2) + torch.eye(len(size))
-        assert (torch.linalg.det(jacobian) > 0).all()
-        smoothness = disp.diff(n=2, dim=2).abs().max()
-        assert smoothness < 2.4 * 4 / 36 * 1.01  # |Σ c B''| ≤ a Σ|B''| / spacing², Σ|B''| ≤ 4
 
 
 def test_intensities_by_their_formulas():
@@ -266,15 +197,6 @@ def test_intensities_by_their_formulas():
     assert len(per_channel.unique()) == 9
     assert per_channel.min() >= 0.5 and per_channel.max() <= 2
 
-    out = Augment(contrast=(0.5, 2))({"image": image}, gen())["image"]
-    torch.testing.assert_close(out.mean((2, 3)), image.mean((2, 3)))
-    factor = out.std((2, 3)) / image.std((2, 3))
-    assert factor.min() >= 0.5 and factor.max() <= 2 and len(factor.unique()) == 9
-
-    flat = torch.zeros(40, 1, 32, 32)
-    sd = Augment(noise=0.3)({"image": flat}, gen())["image"].std((2, 3))
-    assert sd.max() < 0.32 and sd.min() < 0.1 and 0.1 < sd.mean() < 0.2
-
 
 def test_invert_is_a_probability_for_each_sample():
     image = smooth((8, 8), n=1, channels=2).expand(400, -1, -1, -1)
@@ -290,28 +212,6 @@ def test_a_constant_image_stays_finite(options):
     assert out.isfinite().all()
 
 
-def test_lists_give_what_tensors_give_and_may_be_empty():
-    batch = batch_of((24, 24), n=3)
-    batch["points"][0, 0] = float("nan")
-    augment = Augment(flip=True, rotate_deg=30, elastic=(8, 2))
-    as_lists = {
-        "image": batch["image"],
-        "points": list(batch["points"]),
-        "boxes": list(batch["boxes"]),
-    }
-    a, b = augment(batch, gen()), augment(as_lists, gen())
-    for key in ("points", "boxes"):
-        torch.testing.assert_close(torch.stack(b[key]), a[key], equal_nan=True)
-    assert a["points"][0, 0].isnan().all() and a["points"][0, 1:].isfinite().all()
-    empty = {
-        "image": batch["image"][:1],
-        "points": [torch.zeros(0, 2)],
-        "boxes": [torch.zeros(0, 4)],
-    }
-    out = augment(empty, gen())
-    assert out["points"][0].shape == (0, 2) and out["boxes"][0].shape == (0, 4)
-
-
 def test_batches_use_it():
     data = batch_of((16, 16), n=4)
     data["spacing"] = (1.0, 1.0)
@@ -324,31 +224,20 @@ def test_batches_use_it():
 
 
 def test_refusals():
-    with pytest.raises(ValueError, match=r"elastic must be .* \(no folds"):
-        Augment(elastic=(8, 4))
     with pytest.raises(ValueError, match="gamma must be"):
         Augment(gamma=(1.5, 0.7))
+    with pytest.raises(ValueError, match="scale must be"):
+        Augment(scale=(0.0, 1.0))
     with pytest.raises(ValueError, match="invert must be in"):
         Augment(invert=1.5)
     with pytest.raises(ValueError, match="rotate_deg must be at least 0"):
         Augment(rotate_deg=-15)
-    with pytest.raises(ValueError, match="spacing must be positive"):
-        Augment(spacing=(1, 0))
-    image = {"image": torch.rand(1, 1, 8, 10)}
-    with pytest.raises(ValueError, match="rot90 needs axes of one size"):
-        Augment(rot90=True)(image, gen())
-    with pytest.raises(ValueError, match="flip must name spatial axes"):
-        Augment(flip=(0, 2))(image, gen())
-    with pytest.raises(ValueError, match="rotate_deg must be one number in 2-D"):
-        Augment(rotate_deg=(1, 2, 3))(image, gen())
     with pytest.raises(ValueError, match="batch must hold 'image'"):
         Augment()({"label": torch.zeros(1, 4, 4)}, gen())
-    with pytest.raises(TypeError, match="image must hold real numbers"):
+    with pytest.raises(ValueError, match="axes of image"):
+        Augment()({"image": torch.zeros(1, 4, 4)}, gen())
+    with pytest.raises(TypeError, match="image must be a floating-point tensor"):
         Augment()({"image": torch.zeros(1, 1, 4, 4, dtype=torch.uint8)}, gen())
-    with pytest.raises(ValueError, match="boxes must have the shape"):
-        Augment(flip=True)(image | {"boxes": torch.zeros(1, 3, 6)}, gen())
-    with pytest.raises(ValueError, match="points must hold 1 tensors, got 2"):
-        Augment(flip=True)(image | {"points": [torch.zeros(1, 2)] * 2}, gen())
 
 
 @pytest.mark.gpu
@@ -356,8 +245,8 @@ def test_refusals():
 def test_cuda_agrees_with_the_cpu():
     batch = batch_of((16, 16, 16))
     there = {k: v.cuda() if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
-    options = GEOMETRY[-1] | {"gamma": (0.7, 1.5), "invert": 0.5, "noise": 0.1}
+    options = GEOMETRY[-1] | {"gamma": (0.7, 1.5), "invert": 0.5}
     a, b = (Augment(**options)(x, gen()) for x in (batch, there))
-    for key in ("image", "weight", "points", "boxes"):
+    for key in ("image", "weight"):
         torch.testing.assert_close(b[key].cpu(), a[key], rtol=1e-3, atol=1e-3)
     assert (b["label"].cpu() != a["label"]).float().mean() < 1e-3
