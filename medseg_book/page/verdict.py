@@ -62,9 +62,10 @@ def decide(
         if unit == "case":
             # The resampling has a fixed seed: same values, same verdict.
             clusters = "case" if owners is None else owners
-            _, low, high, _ = stats.bootstrap_ci(values, unit=clusters, ci=ci)
+            interval = stats.bootstrap_ci(values, unit=clusters, ci=ci)
         else:
-            _, low, high, _ = stats.t_interval(values, ci=ci)
+            interval = stats.t_interval(values, ci=ci)
+        low, high = interval.low, interval.high
         verdict = _judge(mean, low, high, lo, hi, null)
         detail = join(f"{independent} groups" if owners is not None else "", detail)
     tidied = [tidy(v) for v in values]
