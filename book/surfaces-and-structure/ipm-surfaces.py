@@ -74,6 +74,8 @@ from medseg_core.solvers.surface_qp import interior_point, ordered_surfaces
 from medseg_core.training.samplers import batches
 
 plotting.style()
+
+# %%
 run = scales.begin(
     "ipm-surfaces", experiment.SETTINGS, scale=scale, seed=seed, device=device,
     overrides=overrides, data_dir=data_dir, dataset=dataset, sources=experiment.SOURCES,
