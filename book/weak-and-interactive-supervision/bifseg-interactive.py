@@ -67,7 +67,7 @@ from medseg_core import rng
 from medseg_core.metrics.overlap import dice
 from medseg_core.models.isensee import IsenseeUNet
 from medseg_core.papers.bifseg_interactive import experiment, methods, sessions
-from medseg_core.papers.bifseg_interactive.crf import Cut, crf_graphcut, crf_unary
+from medseg_core.papers.bifseg_interactive.crf import Cut, crf_graphcut, crf_links, crf_unary
 from medseg_core.papers.bifseg_interactive.experiment import SEEN, UNSEEN
 from medseg_core.papers.bifseg_interactive.knobs import Knobs, search
 from medseg_core.papers.bifseg_interactive.refine import FineTuning, bifseg_refine
@@ -287,8 +287,10 @@ def energy(y, lam=1.0, sigma=0.3):
 every = (torch.tensor(bits).view(3, 4) for bits in itertools.product((0, 1), repeat=12))
 allowed = [y for y in every if y[0, 0] == 1 and y[2, 3] == 0]
 by_trial = min(allowed, key=energy)
-by_cut = crf_graphcut(tiny_p, tiny, Cut(lam=1.0, sigma=0.3), tiny_scribbles)[0]
-assert torch.equal(by_trial, by_cut)
+cut = Cut(lam=1.0, sigma=0.3)
+by_cut = crf_graphcut(tiny_p, tiny, cut, tiny_scribbles)[0]
+_, least = binary_mrf_map(crf_unary(tiny_p, tiny_scribbles), *crf_links(tiny, cut))
+assert torch.equal(by_trial, by_cut) and np.isclose(energy(by_trial), float(least))
 print(
     f"best of {len(allowed)} labellings: E = {energy(by_trial):.4f}; "
     f"minimum cut: E = {energy(by_cut):.4f}; the same labels"

@@ -1,6 +1,7 @@
 """Settings, loaders, network and pre-training of the chapter."""
 
 import dataclasses
+import itertools
 import math
 
 import pytest
@@ -102,7 +103,7 @@ class Reader:
         for fraction in fractions:
             ends.append(ends[-1] + math.ceil(fraction * self.n - 1e-9))
         order = [(i + seed) % self.n for i in range(self.n)]
-        return [order[a:b] for a, b in zip(ends, ends[1:], strict=False)]
+        return [order[a:b] for a, b in itertools.pairwise(ends)]
 
     def load(self, indices, *, size, spacing):
         self.asked = (size, spacing)
@@ -115,7 +116,7 @@ class TestCAMUS:
         reader = Reader(20)
         parts = experiment.load("camus", TINY, 3, reader)
         groups = [part["group"].tolist() for part in parts]
-        assert list(map(len, groups)) == [4, 2, 2] and len({*sum(groups, [])}) == 8
+        assert list(map(len, groups)) == [4, 2, 2] and len(set().union(*groups)) == 8
         assert groups[0] == [3, 4, 5, 6]  # by the seed
         assert reader.fractions == [0.5, 0.25, 0.25]  # of all patients, in the settings' shares
         assert reader.asked == (32, 10 / 32)
