@@ -13,7 +13,9 @@ from medseg_book.run.catalogue import find_chapters
 from medseg_core import losses, models
 from medseg_core.models.isensee import IsenseeUNet
 from medseg_core.models.unet import UNet
-from medseg_core.papers.bifseg_interactive.refine import bifseg_refine
+from medseg_core.papers.bifseg_interactive.crf import Cut
+from medseg_core.papers.bifseg_interactive.refine import FineTuning, bifseg_refine
+from medseg_core.papers.bifseg_interactive.weight_map import Doubt
 from medseg_core.papers.edpcnn.star_approximator import StarApproximator
 from medseg_core.papers.edpcnn.synthetic_gradient import SyntheticGradient
 from medseg_core.papers.ipm_surfaces.surface_net import (
@@ -21,8 +23,10 @@ from medseg_core.papers.ipm_surfaces.surface_net import (
     gradient_channels,
     running_maximum,
 )
+from medseg_core.papers.max_margin_crf.crf import MaxMarginCRF
 from medseg_core.papers.max_margin_crf.fcn8 import FCN8
-from medseg_core.papers.max_margin_crf.max_margin import MaxMarginCRF, margin_loss
+from medseg_core.papers.max_margin_crf.gradient import margin_loss
+from medseg_core.papers.selected_dimensions_oct.losses import hard_column_mse
 from medseg_core.papers.selected_dimensions_oct.network import SelectedDimNet
 from medseg_core.rng import generator
 from medseg_core.solvers import star_dp, star_pattern
@@ -36,7 +40,7 @@ NETWORKS = {
     "surfaces": lambda: SurfaceNet(3, widths=(4, 8)),
     "fcn8": lambda: FCN8(1, 2, (4, 4, 8, 8, 8), (1,) * 5, fc=8, fc_kernel=3, dropout=0.0),
     "isensee": lambda: IsenseeUNet(3, 1, 1, width=4, depth=3, p_drop=0.0),
-    "columns": lambda: SelectedDimNet(16, 4, (4, 4, 4, 8, 8), 2, head_ch=16),
+    "columns": lambda: SelectedDimNet(16, (4, 4, 4, 8, 8), 2, head_ch=16),
 }
 
 
@@ -125,7 +129,7 @@ def surface_step(image, mask, surfaces, valid):
 def margin_step(image, mask):
     model, target = network("fcn8", image), mask[:, 0].long()
     out = model(image)
-    crf = MaxMarginCRF(image, target)
+    crf = MaxMarginCRF.from_images(image, target)
     # The untrained network says nothing, and then the CRF gives it no weight and no gradient.
     logits = out[:, 1:] - out[:, :1] + 4 * image - 2
     gamma, _ = margin_loss(logits, crf, eps=1e-6)
@@ -139,8 +143,8 @@ def likelihood_step(image, mask):
 
 def column_step(image, mask, surfaces, valid):
     model = network("columns", image)
-    loss = losses.columns.hard_column_mse(model(image), surfaces / image.shape[2], valid)
-    return one_step(model, loss)
+    loss = hard_column_mse(model(image), surfaces / image.shape[2], valid)
+    return one_step(model, loss.mean())
 
 
 def layer_step(image, mask, surfaces, valid):
@@ -162,8 +166,8 @@ def refine(image, mask):
     """One image's fine-tuning, cuts and all."""
     scribbles = torch.full_like(mask[:1, 0], 255, dtype=torch.int64)
     scribbles[:, 8, 6:10, 8], scribbles[:, 0, 0] = 1, 0
-    options = {"lam": 2.0, "sigma": 0.2, "rounds": 1, "steps": 1, "lr": 1e-3}
-    found = bifseg_refine(network("isensee", image), image[:1], scribbles, **options)
+    options = (Cut(lam=2.0, sigma=0.2), FineTuning(rounds=1, steps=1), Doubt())
+    found = bifseg_refine(network("isensee", image), image[:1], scribbles, *options)
     return found.labels, found.prob, found.weight
 
 
