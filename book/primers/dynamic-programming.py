@@ -679,7 +679,9 @@ plotting.show(fig)
 turns = torch.linspace(0, 2 * torch.pi, 26)[:-1]
 for noise in (0.0, 0.1, 0.25, 0.5):
     noisy = two_discs(run.seed, noise=noise).expand(len(turns), -1, -1, -1)
-    pattern = star_pattern.star_pattern(centre.expand(len(turns), -1), N_LINES, N_POINTS, RADIUS, turns)
+    pattern = star_pattern.star_pattern(
+        centre.expand(len(turns), -1), N_LINES, N_POINTS, RADIUS, turns
+    )
     strips = np.diff(star_pattern.warp(noisy, pattern).double().numpy(), axis=2)
     closes = worse = 0
     for x in strips:
