@@ -28,7 +28,7 @@ def bench():
 
 @pytest.fixture
 def start(bench):
-    """An untrained network that says something: the brighter, the less inside."""
+    """An untrained network that says something, at random."""
     seed_all(0)
     model = experiment.network(bench.s)
     for score in model.scores:
@@ -112,7 +112,7 @@ class TestLoop:
         done = training.train_on(start, objective, RATE, 3, 0, bench)
         assert len(done.fits) == done.updates == 4
         for entry in done.epochs[1:]:
-            assert 0 < entry.stale <= entry.gamma + 1e-6  # a lower bound
+            assert 0 < entry.stale <= entry.gamma * (1 + 1e-6)  # a lower bound
         assert not torch.equal(done.epochs[0].test, done.epochs[-1].test)
         again, other = (training.train_on(start, objective, RATE, 3, k, bench) for k in (0, 1))
         assert torch.equal(done.epochs[-1].test, again.epochs[-1].test)
@@ -152,7 +152,8 @@ class TestSteps:
 
     def moved(self, step, batch):
         """The step's change of the logits, by gradient descent of rate 1."""
-        a = torch.randn(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+        gen = torch.Generator().manual_seed(0)
+        a = torch.randn(2, 1, 32, 32, generator=gen, dtype=torch.float64)
         model = Direct(a.clone())
         assert step(model, torch.optim.SGD(model.parameters(), lr=1.0), batch) is None
         return a, model.a.detach() - a
@@ -161,11 +162,11 @@ class TestSteps:
         batch = self.batch(bench)
         a, moved = self.moved(training.likelihood_step, batch)
         expected = (batch.target[:, None] - a.sigmoid()) / batch.target.numel()
-        torch.testing.assert_close(moved, expected, atol=1e-7, rtol=1e-3)
+        torch.testing.assert_close(moved, expected)
 
     def test_the_subgradient_moves_along_one_violator_per_image(self, bench):
         batch = self.batch(bench)
         a, moved = self.moved(training.subgradient_step, batch)
         expected = -hinge_subgradient(a, batch.crf, batch.w) / 32**2
-        torch.testing.assert_close(moved, expected, atol=1e-6, rtol=1e-3)
+        torch.testing.assert_close(moved, expected)
         assert moved.any() and not any(map(len, batch.crf.images))
