@@ -39,17 +39,17 @@ def scribble_robot(
         each next to the one before (diagonals included), in one slice; label 1 where the object was
         missed, 0 where the segmentation leaks. None where there is no error.
 
-    Raises:
-        ValueError: different shapes, other than 2 or 3 axes, ``max_length`` < 1. TypeError: masks
-            that are not bool.
-
     The scribbles of Wang et al., Interactive medical image segmentation using deep learning with
-    image-specific fine-tuning, 2018, are a person's; this rule stands in for one. Taught in the
-    chapter `bifseg-interactive`.
+    image-specific fine-tuning, 2018, are a person's; this rule stands in for one.
+
+    Raises:
+        ValueError: different shapes, other than 2 or 3 axes, ``max_length`` < 1.
+        TypeError: masks that are not bool.
+
+    Taught in: bifseg-interactive.
     """
-    for name, mask in (("pred", pred), ("truth", truth)):
-        if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
-            raise TypeError(f"{name} must be a bool tensor, got {getattr(mask, 'dtype', mask)}")
+    checks.mask(pred, "pred")
+    checks.mask(truth, "truth")
     checks.same_shape(pred, truth, ("pred", "truth"))
     checks.choice(pred.ndim, "number of axes", (2, 3))
     checks.between(max_length, "max_length", 1, None)

@@ -2,41 +2,29 @@
 
 A sample is one slice of one patient in one phase; patient p owns the samples 2p (end-diastole)
 and 2p + 1 (end-systole). Lengths in the comments are pixels at a size of 96 and scale with it.
-Taught in the chapter `edpcnn`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from medseg_core import checks, rng
-from medseg_core.phantoms._series import series
+from medseg_core.phantoms._draw import Draw
+from medseg_core.phantoms._series import series, sides
 from medseg_core.physics.noise import bias_field, blur, gaussian_field, rician
 from medseg_core.physics.shapes import coverage
 
 BACKGROUND, RV, MYOCARDIUM, LV = 0, 1, 2, 3  # the label table of ACDC
-LEVELS = ("base", "mid", "apex")
 MM_AT_96 = 1.5
 
 
 def cardiac_sax(
-    n: int,
-    size: int | Sequence[int] = 96,
-    seed: int = 0,
-    *,
-    start: int = 0,
-    frames: str | int = "ed_es",
-    level: str = "random",
-    distractors: bool = True,
-    papillary: bool = True,
-    snr: float = 20.0,
-    bias: float = 0.2,
-    drift: float = 0.0,
-    phase: bool = False,
+    n: int, size: int | Sequence[int] = 96, seed: int = 0, *, start: int = 0, **options: Any
 ) -> dict:
     """Phantom of short-axis cardiac MR slices, samples start … start + n − 1 of ``seed``.
 
@@ -44,13 +32,8 @@ def cardiac_sax(
         n: number of images, ≥ 1.
         size: side in pixels, or ``(H, W)``; at least 32.
         seed: ≥ 0; sample i depends on (seed, i) alone, never on n or start.
-        frames: "ed_es": end-diastole and end-systole alternate. (A cine of T frames is not built
-            yet, nor are ``drift`` and ``phase``, which belong to it.)
-        level: "random" from base to apex, or one of "base", "mid", "apex".
-        distractors: blood-like vessels and organs outside the heart.
-        papillary: papillary muscles inside the LV; the truth counts them as blood, as ACDC does.
-        snr: blood signal over the σ of the Rician noise.
-        bias: strength of the coil shading.
+        start: number of the first sample.
+        **options: those of `cardiac_sax_params`.
 
     Returns:
         ``image (N,1,H,W)`` in [0, 1]; ``label (N,H,W)``: 0 background, 1 RV, 2 myocardium, 3 LV;
@@ -59,20 +42,13 @@ def cardiac_sax(
         ``hidden["noise_free"] (N,1,H,W)``.
 
     Raises:
-        ValueError: an argument out of range. NotImplementedError: a cine is asked for.
+        ValueError: an argument out of range.
+        TypeError: a count that is no integer, an unknown option.
+
+    Taught in: edpcnn.
     """
-    options = {
-        "size": size,
-        "frames": frames,
-        "level": level,
-        "distractors": distractors,
-        "papillary": papillary,
-        "snr": snr,
-        "bias": bias,
-        "drift": drift,
-        "phase": phase,
-    }
-    return series("cardiac_sax", cardiac_sax_params, render_cardiac_sax, n, seed, start, **options)
+    draw, render = cardiac_sax_params, render_cardiac_sax
+    return series("cardiac_sax", draw, render, n, seed, start, size=size, **options)
 
 
 def cardiac_sax_params(
@@ -80,34 +56,34 @@ def cardiac_sax_params(
     index: int,
     *,
     size: int | Sequence[int] = 96,
-    frames: str | int = "ed_es",
-    level: str = "random",
     distractors: bool = True,
     papillary: bool = True,
     snr: float = 20.0,
     bias: float = 0.2,
-    drift: float = 0.0,
-    phase: bool = False,
 ) -> dict:
-    """Everything that is drawn for sample ``index``; change an entry and render again."""
-    if frames != "ed_es" or drift or phase:
-        raise NotImplementedError(
-            f'only frames="ed_es" without drift and phase is built, got frames={frames!r}, '
-            f"drift={drift}, phase={phase}"
-        )
-    checks.choice(level, "level", ("random", *LEVELS))
-    checks.between(snr, "snr", 1e-3, math.inf)
-    height, width = (size, size) if isinstance(size, int) else tuple(size)
-    checks.between(min(height, width), "size", 32, math.inf)
+    """Everything that is drawn for sample ``index``; change an entry and render again.
+
+    Args:
+        seed: ≥ 0.
+        index: of the sample, ≥ 0; end-diastole and end-systole alternate.
+        size: side in pixels, or ``(H, W)``; at least 32.
+        distractors: blood-like vessels and organs outside the heart.
+        papillary: papillary muscles inside the LV; the truth counts them as blood, as ACDC does.
+        snr: blood signal over the σ of the Rician noise.
+        bias: strength of the coil shading.
+
+    Raises:
+        ValueError: an argument out of range.
+    """
+    height, width = sides(size, 2, 32)
+    checks.between(snr, "snr", 1e-3, None)
+    checks.between(bias, "bias", 0, 0.999)
 
     patient = index // 2
-    gen = rng.generator(seed, patient, "cardiac_sax.patient")
-
-    def uniform(lo: float, hi: float) -> float:
-        return lo + (hi - lo) * float(torch.rand((), generator=gen))
+    uniform = Draw(rng.generator(seed, patient, "cardiac_sax.patient")).uniform
 
     scale = min(height, width) / 96
-    depth = {"base": 0.1, "mid": 0.5, "apex": 0.9, "random": uniform(0, 1)}[level]  # 0 = base
+    depth = uniform(0, 1)  # 0: the base, 1: the apex
     systole = index % 2 == 1
     # Base to apex the ventricle tapers from 18 to 6; patients differ by a tenth.
     radius = min(18.0, max(6.0, (17.5 - 11.0 * depth) * uniform(0.9, 1.1)))

@@ -2,20 +2,22 @@
 
 Row i is the radius i·spacing[0] from the catheter, column j the angle 2πj/W, periodic. A sample is
 one frame of one patient. Lengths in the comments are pixels at 96 rows and scale with them; echoes
-are amplitudes in dB below the brightest one. Taught in the chapter `ipm-surfaces`.
+are amplitudes in dB below the brightest one.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from medseg_core import checks, rng
-from medseg_core.phantoms._series import series
+from medseg_core import rng
+from medseg_core.phantoms._draw import Draw
+from medseg_core.phantoms._series import series, sides
 from medseg_core.physics.noise import RAYLEIGH_SD, blur, gaussian_field, rician, speckle
 from medseg_core.physics.shapes import coverage, region_label
 
@@ -28,14 +30,7 @@ SHARE = {"guide_wire": 0.8, "calcification": 0.5, "side_branch": 0.4}
 
 
 def ivus_polar(
-    n: int,
-    size: int | Sequence[int] = (96, 128),
-    seed: int = 0,
-    *,
-    start: int = 0,
-    guide_wire: bool = True,
-    calcification: bool = True,
-    side_branch: bool = True,
+    n: int, size: int | Sequence[int] = (96, 128), seed: int = 0, *, start: int = 0, **options: Any
 ) -> dict:
     """Phantom of polar IVUS frames, samples start … start + n − 1 of ``seed``.
 
@@ -45,9 +40,8 @@ def ivus_polar(
         n: number of frames, ≥ 1.
         size: ``(H, W)`` = (radii, angles), each at least 32; one number gives both.
         seed: ≥ 0; sample i depends on (seed, i) alone, never on n or start.
-        guide_wire: most frames have a wire in the lumen, bright, with a shadow of 8–15° behind it.
-        calcification: half of them have 20–60° of calcium: bright at the lumen, blank behind.
-        side_branch: a third have a branch of 15–30°, whose blood leaves no edge at the lumen.
+        start: number of the first sample.
+        **options: those of `ivus_polar_params`.
 
     Returns:
         ``image (N,1,H,W)`` in [0, 1]; ``surfaces (N,2,W)``: lumen and media, sub-pixel rows;
@@ -59,14 +53,12 @@ def ivus_polar(
 
     Raises:
         ValueError: an argument out of range.
+        TypeError: a count that is no integer, an unknown option.
+
+    Taught in: ipm-surfaces.
     """
-    options = {
-        "size": size,
-        "guide_wire": guide_wire,
-        "calcification": calcification,
-        "side_branch": side_branch,
-    }
-    return series("ivus_polar", ivus_polar_params, render_ivus_polar, n, seed, start, **options)
+    draw, render = ivus_polar_params, render_ivus_polar
+    return series("ivus_polar", draw, render, n, seed, start, size=size, **options)
 
 
 def ivus_polar_params(
@@ -82,13 +74,20 @@ def ivus_polar_params(
 
     Angles are radians in the vessel's frame; ``rotation`` turns all of them at once. A wire,
     calcification or branch that is absent is None.
-    """
-    height, width = (size, size) if isinstance(size, int) else tuple(size)
-    checks.between(min(height, width), "size", 32, math.inf)
-    gen = rng.generator(seed, index, "ivus_polar.patient")
 
-    def uniform(lo: float, hi: float) -> float:
-        return lo + (hi - lo) * float(torch.rand((), generator=gen))
+    Args:
+        seed: ≥ 0.
+        index: of the sample, ≥ 0.
+        size: ``(H, W)`` = (radii, angles), each at least 32; one number gives both.
+        guide_wire: most frames have a wire in the lumen, bright, with a shadow of 8–15° behind it.
+        calcification: half of them have 20–60° of calcium: bright at the lumen, blank behind.
+        side_branch: a third have a branch of 15–30°, whose blood leaves no edge at the lumen.
+
+    Raises:
+        ValueError: an argument out of range.
+    """
+    height, width = sides(size, 2, 32)
+    uniform = Draw(rng.generator(seed, index, "ivus_polar.patient")).uniform
 
     def angle() -> float:
         return uniform(0, 2 * math.pi)

@@ -16,25 +16,21 @@ from medseg_core import checks
 from medseg_core.physics.deform import identity_grid, sample
 
 
-def log_compress(
-    envelope: Tensor, dynamic_range_db: float = 60.0, *, reference: float = 1.0
-) -> Tensor:
-    """Brightness of an echo amplitude e: clip(1 + 20·log₁₀(e / reference) / range, 0, 1).
+def log_compress(envelope: Tensor, dynamic_range_db: float) -> Tensor:
+    """Brightness of an echo amplitude e: clip(1 + 20·log₁₀(e) / range, 0, 1).
 
     Args:
-        envelope: amplitudes ≥ 0, any shape.
+        envelope: amplitudes ≥ 0, any shape; 1 is shown white.
         dynamic_range_db: decibels from black to white, > 0.
-        reference: the amplitude that is shown white, > 0.
 
     Raises:
-        ValueError: a negative or non-finite amplitude, a range or reference that is not positive.
+        ValueError: a negative or non-finite amplitude, a range that is not positive.
     """
     checks.positive(dynamic_range_db, "dynamic_range_db")
-    checks.positive(reference, "reference")
     checks.finite(envelope, "envelope")
     checks.between(envelope, "envelope", 0, None)
     black = 10 ** (-dynamic_range_db / 20)
-    db = 20 * torch.log10((envelope / reference).clamp_min(black))
+    db = 20 * torch.log10(envelope.clamp_min(black))
     return (1 + db / dynamic_range_db).clamp(0, 1)
 
 

@@ -12,31 +12,30 @@ from torch import Tensor
 from medseg_core import checks
 
 RAYLEIGH_SD = math.sqrt(4 / math.pi - 1)  # of a Rayleigh law with mean 1
+RAMP_CUTOFF = 0.3  # cycles per pixel
+BIAS_ORDER = 3  # total degree of the polynomial of a bias field
 
 
 def gaussian_field(
     shape: Sequence[int],
     gen: torch.Generator,
     *,
-    sigma_px: float | None = None,
-    band: tuple[float, float] | None = None,
+    sigma_px: float,
     anisotropy: Sequence[float] | None = None,
     periodic: Sequence[int] = (),
 ) -> Tensor:
     """Stationary Gaussian random field with zero mean and unit variance.
 
-    White noise w is filtered in the Fourier domain, x = F⁻¹(H·F(w)) / √mean|H|², with either
-    H(f) = exp(−2π²σ²|f|²) (a Gaussian kernel: correlation exp(−d²/4σ²) at distance d) or
-    H(f) = 1 for lo ≤ |f| < hi (``band``, cycles per pixel). The field is drawn on a larger grid
-    and cropped, so that opposite borders are independent, except along ``periodic`` axes (the
-    angle of a polar image), where the last value is the first one's neighbour. Variance 1 holds
-    for the ensemble, not for each draw.
+    White noise w is filtered in the Fourier domain, x = F⁻¹(H·F(w)) / √mean|H|², with
+    H(f) = exp(−2π²σ²|f|²), a Gaussian kernel: correlation exp(−d²/4σ²) at distance d. The field is
+    drawn on a larger grid and cropped, so that opposite borders are independent, except along
+    ``periodic`` axes (the angle of a polar image), where the last value is the first one's
+    neighbour. Variance 1 holds for the ensemble, not for each draw.
 
     Args:
         shape: size of the field, 1 to 3 axes.
         gen: generator of the white noise; the field lives on its device.
         sigma_px: standard deviation of the kernel in pixels; 0 gives white noise.
-        band: alternatively, the pass band ``(lo, hi)`` with 0 ≤ lo < hi.
         anisotropy: factor on ``sigma_px`` for each axis.
         periodic: axes that close on themselves.
 
@@ -44,23 +43,15 @@ def gaussian_field(
         float32 tensor of ``shape``.
 
     Raises:
-        ValueError: unless exactly one of ``sigma_px`` and ``band`` is given and valid; a
-            ``periodic`` axis that the field has not.
+        ValueError: ``sigma_px`` < 0, another number of factors than axes, a ``periodic`` axis that
+            the field has not.
     """
-    if (sigma_px is None) == (band is None):
-        raise ValueError(
-            f"give exactly one of sigma_px and band, got sigma_px={sigma_px}, band={band}"
-        )
-    if band is not None and not 0 <= band[0] < band[1]:
-        raise ValueError(f"band must be (lo, hi) with 0 <= lo < hi, got {band}")
-    if sigma_px is not None:
-        checks.between(sigma_px, "sigma_px", 0, math.inf)
+    checks.between(sigma_px, "sigma_px", 0, None)
     stretch = [1.0] * len(shape) if anisotropy is None else list(anisotropy)
     if len(stretch) != len(shape):
         raise ValueError(f"anisotropy needs one factor per axis of {tuple(shape)}, got {stretch}")
 
-    reach = sigma_px if sigma_px is not None else 1 / max(band[0], 0.02)
-    padded = [n + math.ceil(6 * reach * a) for n, a in zip(shape, stretch, strict=True)]
+    padded = [n + math.ceil(6 * sigma_px * a) for n, a in zip(shape, stretch, strict=True)]
     for axis in periodic:
         checks.choice(axis, "periodic", range(len(shape)))
         padded[axis] = shape[axis]
@@ -68,66 +59,55 @@ def gaussian_field(
     for axis, (n, a) in enumerate(zip(padded, stretch, strict=True)):
         line = torch.fft.fftfreq(n, device=gen.device) * a
         f2 = f2 + (line**2).reshape([-1 if k == axis else 1 for k in range(len(padded))])
-    if band is None:
-        transfer = torch.exp(-2 * math.pi**2 * sigma_px**2 * f2)
-    else:
-        transfer = ((f2 >= band[0] ** 2) & (f2 < band[1] ** 2)).float()
-        if not transfer.any():
-            raise ValueError(f"band {band} holds no frequency of a field of shape {tuple(shape)}")
+    transfer = torch.exp(-2 * math.pi**2 * sigma_px**2 * f2)
     white = torch.randn(padded, generator=gen, device=gen.device)
     field = torch.fft.ifftn(torch.fft.fftn(white) * transfer).real / transfer.square().mean().sqrt()
     return field[tuple(slice(0, n) for n in shape)].contiguous()
 
 
-def ramp_field(shape: Sequence[int], gen: torch.Generator, *, cutoff: float = 0.3) -> Tensor:
+def ramp_field(shape: Sequence[int], gen: torch.Generator) -> Tensor:
     """CT noise of variance 1: its power rises with the frequency, P(f) ∝ |f|·exp(−(f/f_c)²).
 
     Filtered back-projection of white noise in the projections leaves |f|·W², W its smoothing
     window (Riederer, Pelc and Chesler, The noise power spectrum in computed X-ray tomography,
-    1978), so that neighbouring pixels are correlated, but no slow variation is left.
+    1978), so that neighbouring pixels are correlated, but no slow variation is left. The window
+    falls at f_c = 0.3 cycles per pixel.
 
     Args:
         shape: size of the field, 2 or 3 axes; drawn on a larger grid, as in `gaussian_field`.
         gen: generator of the white noise; the field lives on its device.
-        cutoff: f_c of the window, cycles per pixel, > 0.
 
     Returns:
         float32 tensor of ``shape``.
     """
-    if not cutoff > 0:
-        raise ValueError(f"cutoff must be > 0 cycles per pixel, got {cutoff}")
     padded = [n + 16 for n in shape]
     lines = [torch.fft.fftfreq(n, device=gen.device) for n in padded]
     f = torch.stack(torch.meshgrid(*lines, indexing="ij")).norm(dim=0)
-    transfer = (f * torch.exp(-((f / cutoff) ** 2))).sqrt()
+    transfer = (f * torch.exp(-((f / RAMP_CUTOFF) ** 2))).sqrt()
     white = torch.randn(padded, generator=gen, device=gen.device)
     field = torch.fft.ifftn(torch.fft.fftn(white) * transfer).real / transfer.square().mean().sqrt()
     return field[tuple(slice(0, n) for n in shape)].contiguous()
 
 
-def bias_field(
-    shape: Sequence[int], gen: torch.Generator, strength: float = 0.2, order: int = 3
-) -> Tensor:
-    """Smooth multiplicative coil shading b = 1 + s·p, p a random polynomial scaled to max|p| = 1.
+def bias_field(shape: Sequence[int], gen: torch.Generator, strength: float) -> Tensor:
+    """Smooth multiplicative coil shading b = 1 + s·p, p a random cubic scaled to max|p| = 1.
 
     Args:
         shape: size of the field, any number of axes.
         gen: generator of the coefficients.
         strength: s in [0, 1): the largest deviation from 1.
-        order: total degree of the polynomial, at least 1.
 
     Returns:
         float32 tensor of ``shape``; its mean is 1, its values lie in [1 − s, 1 + s].
     """
     checks.between(strength, "strength", 0, 0.999)
-    checks.between(order, "order", 1, 8)
     axes = [torch.linspace(-1, 1, n, device=gen.device) for n in shape]
     grid = torch.meshgrid(*axes, indexing="ij")
     p = torch.zeros(tuple(shape), device=gen.device)
-    for degree in torch.cartesian_prod(*[torch.arange(order + 1)] * len(shape)).reshape(
+    for degree in torch.cartesian_prod(*[torch.arange(BIAS_ORDER + 1)] * len(shape)).reshape(
         -1, len(shape)
     ):
-        if 1 <= int(degree.sum()) <= order:
+        if 1 <= int(degree.sum()) <= BIAS_ORDER:
             weight = torch.randn((), generator=gen, device=gen.device)
             term = torch.ones_like(p)
             for x, d in zip(grid, degree.tolist(), strict=True):
@@ -153,31 +133,11 @@ def rician(x: Tensor, sigma: float, gen: torch.Generator) -> Tensor:
     return torch.hypot(real, imaginary)
 
 
-def poisson_gaussian(
-    x: Tensor, gen: torch.Generator, *, photons: float, read_sigma: float
-) -> Tensor:
-    """Photon counting with read-out noise: Poisson(x·photons)/photons + N(0, read_sigma²).
-
-    Args:
-        x: expected intensity, any shape, ≥ 0.
-        gen: generator; must live on the device of ``x``.
-        photons: expected counts at intensity 1; the shot noise has variance x/photons.
-        read_sigma: standard deviation of the read-out noise, in the units of ``x``.
-    """
-    if not photons > 0:
-        raise ValueError(f"photons must be > 0, got {photons}")
-    checks.between(read_sigma, "read_sigma", 0, math.inf)
-    if (x < 0).any():
-        raise ValueError(f"x must be >= 0 (an expected intensity), got a minimum of {x.min():.4g}")
-    counts = torch.poisson(x * photons, generator=gen) / photons
-    return counts + read_sigma * torch.randn(x.shape, generator=gen, device=x.device)
-
-
 def speckle(
     x: Tensor,
     gen: torch.Generator,
     *,
-    law: str = "gamma",
+    law: str,
     strength: float,
     grain_px: float | Sequence[float] = 0,
     periodic: Sequence[int] = (),
@@ -186,14 +146,14 @@ def speckle(
 
     A standard normal field z (white, or with grain) is carried to the law by its quantile function,
     m = Q(Φ(z)), so that every law has the same grain and exact marginals. Laws: "gamma" with shape
-    1/strength² (an average of as many looks at intensity speckle), "lognormal", "gaussian"
-    (m = 1 + strength·z, which goes below 0) and "rayleigh" (one look at the amplitude; its SD is
-    √(4/π − 1) ≈ 0.523, and a smaller strength draws m towards 1). Optical coherence tomography,
-    ultrasound and confocal microscopy use it; taught in the chapter `ipm-surfaces`.
+    1/strength² (an average of as many looks at intensity speckle: optical coherence tomography),
+    and "rayleigh" (one look at the amplitude: ultrasound; its SD is √(4/π − 1) ≈ 0.523, and a
+    smaller strength draws m towards 1).
 
     Args:
         x: ``(N,C,*S)`` of 1 to 3 spatial axes; any shape if ``grain_px`` is 0.
         gen: generator; must live on the device of ``x``.
+        law: "gamma" or "rayleigh".
         strength: standard deviation of m (its mean is 1), ≥ 0.
         grain_px: σ in pixels of the Gaussian kernel behind z, whose correlation at distance d is
             exp(−d²/4σ²); one number or one per spatial axis. 0: independent pixels.
@@ -202,19 +162,16 @@ def speckle(
 
     Raises:
         ValueError: an unknown law, a strength < 0 (or above 0.523 with "rayleigh"), a grain < 0.
+
+    Taught in: ipm-surfaces, selected-dimensions-oct.
     """
-    checks.choice(law, "law", ("gamma", "lognormal", "gaussian", "rayleigh"))
+    checks.choice(law, "law", ("gamma", "rayleigh"))
     checks.between(strength, "strength", 0, RAYLEIGH_SD + 1e-9 if law == "rayleigh" else math.inf)
     if strength == 0:
         return x
     z = _normal(x, gen, grain_px, periodic)
     if law == "gamma":
         m = _gamma_quantile(z, 1 / strength**2)
-    elif law == "lognormal":
-        s2 = math.log1p(strength**2)
-        m = torch.exp(math.sqrt(s2) * z - s2 / 2)
-    elif law == "gaussian":
-        m = 1 + strength * z
     else:  # Rayleigh of mean 1: Q(p) = √(−4/π·log(1 − p)), and 1 − Φ(z) = Φ(−z)
         r = (-4 / math.pi * torch.special.log_ndtr(-z)).sqrt()
         m = 1 + strength / RAYLEIGH_SD * (r - 1)

@@ -1,13 +1,14 @@
 """Organs of the abdomen and elsewhere, in 3-D.
 
 `organ_in_context` makes what an interactive method sees: the crop of a user's box around one
-abstract organ, among others. Taught in the chapter `bifseg-interactive`.
+abstract organ, among others.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from medseg_core import checks, rng
 from medseg_core.phantoms._draw import Draw
-from medseg_core.phantoms._series import series
+from medseg_core.phantoms._series import series, sides
 from medseg_core.phantoms.abdomen import shapes
 from medseg_core.phantoms.abdomen import surroundings as context
 from medseg_core.physics.noise import bias_field, blur, gaussian_field, rician
@@ -34,15 +35,7 @@ MARGIN = 0.15  # of the box's side, at most, on each side
 
 
 def organ_in_context(
-    n: int,
-    size: int | Sequence[int] = 40,
-    seed: int = 0,
-    *,
-    start: int = 0,
-    kind: int | Sequence[int] = (0, 1, 2, 3, 4),
-    contrast: float = 1.0,
-    n_distractors: int | tuple[int, int] = (6, 10),
-    touching: bool = True,
+    n: int, size: int | Sequence[int] = 40, seed: int = 0, *, start: int = 0, **options: Any
 ) -> dict:
     """Phantom of box crops around one organ, samples start … start + n − 1 of ``seed``.
 
@@ -55,12 +48,8 @@ def organ_in_context(
         n: number of crops, ≥ 1.
         size: ``(D, H, W)``, each at least 16; one number gives all three.
         seed: ≥ 0; sample i depends on (seed, i) and the options, never on n or start.
-        kind: one kind, or several that alternate: sample i has ``kind[i % len(kind)]``.
-        contrast: in [0, 2]; scales the contrast between object and surroundings. Above 1 it also
-            fills in the vanished edges and draws apart the intensities of object and neighbours;
-            at 2 every edge shows.
-        n_distractors: least and greatest number of other organs; one number is both.
-        touching: the first of them leans on the object; otherwise a gap is left.
+        start: number of the first sample.
+        **options: those of `organ_in_context_params`.
 
     Returns:
         ``image (N,1,D,H,W)`` in [0, 1]; ``mask (N,1,D,H,W)`` bool; ``kind (N,)``; ``boxes (N,6)``
@@ -72,23 +61,12 @@ def organ_in_context(
 
     Raises:
         ValueError: an argument out of range.
+        TypeError: a count that is no integer, an unknown option.
+
+    Taught in: bifseg-interactive.
     """
-    options = {
-        "size": size,
-        "kind": kind,
-        "contrast": contrast,
-        "n_distractors": n_distractors,
-        "touching": touching,
-    }
-    return series(
-        "organ_in_context",
-        organ_in_context_params,
-        render_organ_in_context,
-        n,
-        seed,
-        start,
-        **options,
-    )
+    draw, render = organ_in_context_params, render_organ_in_context
+    return series("organ_in_context", draw, render, n, seed, start, size=size, **options)
 
 
 def organ_in_context_params(
@@ -105,11 +83,22 @@ def organ_in_context_params(
 
     The anatomy is drawn in the crop's own frame and does not depend on ``size``, ``contrast`` or
     ``touching``.
+
+    Args:
+        seed: ≥ 0.
+        index: of the sample, ≥ 0.
+        size: ``(D, H, W)``, each at least 16; one number gives all three.
+        kind: one kind, or several that alternate: sample i has ``kind[i % len(kind)]``.
+        contrast: in [0, 2]; scales the contrast between object and surroundings. Above 1 it also
+            fills in the vanished edges and draws apart the intensities of object and neighbours;
+            at 2 every edge shows.
+        n_distractors: least and greatest number of other organs; one number is both.
+        touching: the first of them leans on the object; otherwise a gap is left.
+
+    Raises:
+        ValueError: an argument out of range.
     """
-    size = (size,) * 3 if isinstance(size, int) else tuple(int(s) for s in size)
-    if len(size) != 3:
-        raise ValueError(f"size must be one number or (D, H, W), got {size}")
-    checks.between(min(size), "size", 16, math.inf)
+    size = sides(size, 3, 16)
     checks.between(contrast, "contrast", 0, 2)
     kinds = (kind,) if isinstance(kind, int) else tuple(kind)
     if not kinds:

@@ -36,13 +36,14 @@ def organ_value(points: Tensor, organ: dict) -> Tensor:
     return f
 
 
-def extent(organ: dict, reach: float = 1.9, n: int = 40) -> tuple[Tensor, Tensor]:
+def extent(organ: dict) -> tuple[Tensor, Tensor]:
     """Lower and upper corner ``(3,)`` of the organ's tight box in its own frame.
 
     Per axis the smallest value of each plane is a profile whose zeros are the box's sides; between
-    the planes of an n³ lattice they are interpolated.
+    the planes of a lattice of n³ points they are interpolated.
     """
-    line = torch.linspace(-reach, reach, n)
+    n = 40
+    line = torch.linspace(-1.9, 1.9, n)
     lattice = torch.stack(torch.meshgrid(line, line, line, indexing="ij"), -1)
     f = organ_value(lattice, organ)
     low, high = [], []

@@ -23,7 +23,7 @@ PIT_LAYERS = 4  # RNFL to OPL: the layers that the fovea pushes aside
 PIT_DEPTH = 0.97
 
 
-def draw_retina(draw: Draw, size: tuple[int, int], slices: int, *, thin: bool, pinch: bool) -> dict:
+def draw_retina(draw: Draw, size: tuple[int, int], slices: int, *, thin: bool) -> dict:
     """Bruch's membrane ``bm (slices,W)`` and thickness ``(8,slices,W)`` of a volume, and its pit.
 
     ``thin`` leaves the retina 60 % of its thickness and lets it lie deeper: room for drusen and
@@ -58,7 +58,7 @@ def draw_retina(draw: Draw, size: tuple[int, int], slices: int, *, thin: bool, p
     radius, column = draw.uniform(6, 12) * width / 64, draw.uniform(0.3, 0.7) * (width - 1)
     row = draw.uniform(0.3, 0.7) * (slices - 1)
     across = (torch.arange(slices) - row) / (radius * slices / width)
-    pit_depth = PIT_DEPTH * torch.exp(-0.5 * across**2) * float(has_pit and pinch)
+    pit_depth = PIT_DEPTH * torch.exp(-0.5 * across**2) * float(has_pit)
     return {"bm": bm, "thickness": thickness, "pit": (column, radius), "pit_depth": pit_depth}
 
 

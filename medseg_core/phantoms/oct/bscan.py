@@ -1,24 +1,27 @@
 """Retinal OCT: B-scans with layers, fovea, vessel shadows and speckle; drusen; geographic atrophy.
 
 Sample i is slice i mod ``slices`` of volume i // ``slices``; geometry varies smoothly from slice
-to slice. Row = depth, downwards. Taught in the chapters `ipm-surfaces` (layers) and
-`selected-dimensions-oct` (drusen, geographic atrophy).
+to slice. Row = depth, downwards. The chapter `ipm-surfaces` uses the layers,
+`selected-dimensions-oct` drusen and geographic atrophy.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
 
 import torch
 
 from medseg_core import checks, rng
 from medseg_core.phantoms._draw import Draw
+from medseg_core.phantoms._series import series, sides
 from medseg_core.phantoms.oct import anatomy
 from medseg_core.phantoms.oct.signal import back_scatter, draw_reflectivity, point_spread
 from medseg_core.physics import noise
 from medseg_core.physics.shapes import region_label
-from medseg_core.stacking import stack
 
 PATHOLOGIES = (None, "drusen", "ga")
 # Which of the nine surfaces are annotated.
@@ -27,20 +30,7 @@ AXIAL_MM_AT_128, FIELD_MM = 0.0039, 6.0
 
 
 def oct_bscan(
-    n: int,
-    size: int | Sequence[int] = (128, 128),
-    seed: int = 0,
-    *,
-    start: int = 0,
-    layers: int = 9,
-    slices: int = 1,
-    pathology: str | None = None,
-    shadows: bool = True,
-    pinch: bool = True,
-    bm_fade: float = 1.0,
-    speckle: float = 0.5,
-    registration_error: int = 0,
-    share_amd: float = 0.5,
+    n: int, size: int | Sequence[int] = (128, 128), seed: int = 0, *, start: int = 0, **options: Any
 ) -> dict:
     """Phantom of retinal OCT B-scans, samples start … start + n − 1 of ``seed``.
 
@@ -48,18 +38,8 @@ def oct_bscan(
         n: number of B-scans, ≥ 1.
         size: ``(H, W)`` or one side, at least 32; lengths scale with it.
         seed: ≥ 0; sample i depends on (seed, i) and the options alone, never on n or start.
-        layers: surfaces annotated in a healthy retina: 9 (ILM to BM, the eight layers between
-            them), or 5 of these (ILM, RNFL-GCL, OPL-ONL, IS-OS, BM).
-        slices: B-scans per volume.
-        pathology: None; "drusen" (age-related macular degeneration and controls); "ga"
-            (geographic atrophy).
-        shadows: vessel shadows and, in a fifth of the B-scans, a band of low signal.
-        pinch: the foveal pit, where the inner layers thin out to 0.1–0.5 px.
-        bm_fade: how far Bruch's membrane fades to noise under large drusen and vessels, 0 to 1
-            ("drusen" alone).
-        speckle: strength of the gamma speckle; 0.5 stands for shapes of 3 to 4, drawn per B-scan.
-        registration_error: largest shift, in columns, of the "ga" reference, drawn per volume.
-        share_amd: share of the "drusen" volumes that have drusen; the others are controls.
+        start: number of the first sample.
+        **options: those of `oct_bscan_params`.
 
     Returns:
         ``image (N,1,H,W)`` in [0, 1]; ``spacing`` (mm); ``group (N,)``: volume; ``params``: list
@@ -75,46 +55,19 @@ def oct_bscan(
         en-face images would displace it, and ``hidden["columns_clean"]``, where it was drawn.
 
     Raises:
-        ValueError: an argument out of range. TypeError: a count that is no integer.
+        ValueError: an argument out of range.
+        TypeError: a count that is no integer, an unknown option.
+
+    Taught in: ipm-surfaces, selected-dimensions-oct.
     """
-    checks.between(n, "n", 1, math.inf)
-    checks.between(start, "start", 0, math.inf)
-    options = {
-        "size": size,
-        "layers": layers,
-        "slices": slices,
-        "pathology": pathology,
-        "shadows": shadows,
-        "pinch": pinch,
-        "bm_fade": bm_fade,
-        "speckle": speckle,
-        "registration_error": registration_error,
-        "share_amd": share_amd,
-    }
-    options = _checked(**options)
-    samples, volume = [], None
-    for index in range(start, start + n):
-        if volume is None or volume["number"] != index // slices:
-            volume = _draw_volume(seed, index // slices, **options)
-        params = _draw_slice(seed, index, volume, **options)
-        samples.append(render_oct_bscan(params, gen=rng.generator(seed, index, "oct_bscan.noise")))
-    return stack(samples)
+    return series(
+        "oct_bscan", oct_bscan_params, render_oct_bscan, n, seed, start, size=size, **options
+    )
 
 
-def oct_bscan_params(seed: int, index: int, **options) -> dict:
-    """Everything that is drawn for sample ``index``; change an entry and render again.
-
-    ``options`` are those of :func:`oct_bscan`, ``size`` among them. Worth changing: ``drusen``
-    (column, σ, height), ``shadows`` (column, width, factor), ``pit_depth``, ``bm_fade``,
-    ``speckle``, ``noise``, ``reflectivity``, ``streaks``, ``atrophy_degree`` (0 none, 1 complete),
-    ``gain``.
-    """
-    options = _checked(**options)
-    volume = _draw_volume(seed, index // options["slices"], **options)
-    return _draw_slice(seed, index, volume, **options)
-
-
-def _checked(
+def oct_bscan_params(
+    seed: int,
+    index: int,
     *,
     size: int | Sequence[int] = (128, 128),
     layers: int = 9,
@@ -125,93 +78,113 @@ def _checked(
     bm_fade: float = 1.0,
     speckle: float = 0.5,
     registration_error: int = 0,
-    share_amd: float = 0.5,
 ) -> dict:
-    options = dict(locals())
-    options["size"] = (size, size) if isinstance(size, int) else tuple(size)
-    checks.between(options["size"], "size", 32, math.inf)
-    if len(options["size"]) != 2:
-        raise ValueError(f"size must be (H, W) or one number, got {size}")
+    """Everything that is drawn for sample ``index``; change an entry and render again.
+
+    Worth changing: ``drusen`` (column, σ, height), ``shadows`` (column, width, factor),
+    ``pit_depth``, ``bm_fade``, ``speckle``, ``noise``, ``reflectivity``, ``streaks``,
+    ``atrophy_degree`` (0 none, 1 complete), ``gain``.
+
+    Args:
+        seed: ≥ 0.
+        index: of the sample, ≥ 0.
+        size: ``(H, W)`` or one side, at least 32; lengths scale with it.
+        layers: surfaces annotated in a healthy retina: 9 (ILM to BM, the eight layers between
+            them), or 5 of these (ILM, RNFL-GCL, OPL-ONL, IS-OS, BM).
+        slices: B-scans per volume.
+        pathology: None; "drusen" (age-related macular degeneration in every other volume, the
+            others are controls); "ga" (geographic atrophy).
+        shadows: vessel shadows and, in a fifth of the B-scans, a band of low signal.
+        pinch: the foveal pit, where the inner layers thin out to 0.1–0.5 px.
+        bm_fade: how far Bruch's membrane fades to noise under large drusen and vessels, 0 to 1
+            ("drusen" alone).
+        speckle: strength of the gamma speckle; 0.5 stands for shapes of 3 to 4, drawn per B-scan.
+        registration_error: largest shift, in columns, of the "ga" reference, drawn per volume.
+
+    Raises:
+        ValueError: an argument out of range.
+        TypeError: a count that is no integer.
+    """
+    size = sides(size, 2, 32)
     checks.choice(pathology, "pathology", PATHOLOGIES)
-    checks.choice(layers, "layers", (5, 9))
+    checks.choice(checks.integer(layers, "layers"), "layers", (5, 9))
     if pathology is not None and layers != 9:
         raise ValueError(f"layers={layers} belongs to pathology=None, got {pathology!r}")
-    for name, least in (("layers", 5), ("slices", 1), ("registration_error", 0)):
-        if not isinstance(options[name], int) or isinstance(options[name], bool):
-            raise TypeError(f"{name} must be an integer, got {options[name]!r}")
-        checks.between(options[name], name, least, math.inf)
+    checks.integer(slices, "slices", 1)
+    checks.integer(registration_error, "registration_error", 0, size[1] // 2)
     checks.between(bm_fade, "bm_fade", 0, 1)
     checks.between(speckle, "speckle", 0, 2)
-    checks.between(registration_error, "registration_error", 0, options["size"][1] // 2)
-    checks.between(share_amd, "share_amd", 0, 1)
-    return options
 
-
-def _draw_volume(seed: int, number: int, **o) -> dict:
-    """What the slices of a volume share, and the geometry of all of them."""
-    draw = Draw(rng.generator(seed, number, "oct_bscan.volume"))
-    size, slices, pathology = o["size"], o["slices"], o["pathology"]
-    width, thin = size[1], pathology is not None
-    volume = anatomy.draw_retina(draw, size, slices, thin=thin, pinch=o["pinch"])
-    volume["number"] = number
-    volume["gain"], volume["floor"] = draw.uniform(0.6, 0.9), draw.uniform(0.07, 0.11)
-    volume["reflectivity"] = draw_reflectivity(draw)
-    volume["attenuation"] = draw.uniform(0.2, 0.6)  # optical depth of the whole retina
-    volume["choroid_px"] = draw.uniform(0.12, 0.25) * size[0] * (0.6 if thin else 1.0)
-    # Healthy retinas: 2 to 8 columns at W = 64. Volumes: the 2 to 6 columns of W = 128.
-    wide = (2 * width / 128, 6 * width / 128) if thin else (2 * width / 64, 8 * width / 64)
-    found = anatomy.draw_shadows(draw, size, slices, (1, 4), wide)
-    volume["shadows"] = found if o["shadows"] else [[]] * slices
-    # Exactly the share of any run of volumes, whatever its start.
-    amd = math.floor((number + 1) * o["share_amd"]) > math.floor(number * o["share_amd"])
-    volume["amd"] = pathology == "drusen" and amd
-    found = anatomy.draw_drusen(draw, size, slices)
-    volume["drusen"] = found if volume["amd"] else [[]] * slices
-    if pathology == "ga":
-        volume["atrophy"] = anatomy.draw_atrophy(draw, size, slices)
-        volume["atrophy_degree"] = draw.uniform(0.2, 0.8)  # how far it has gone
-    # The graders' error is no part of the anatomy: a stream of its own.
-    grader = Draw(rng.generator(seed, number, "oct_bscan.annotation"))
-    volume["registration_px"] = grader.integer(-o["registration_error"], o["registration_error"])
-    return volume
-
-
-def _draw_slice(seed: int, index: int, volume: dict, **o) -> dict:
-    """The volume at one slice, and what belongs to this B-scan alone."""
+    # A copy: nobody's changes reach the next slice of the volume.
+    volume = copy.deepcopy(
+        _draw_volume(seed, index // slices, size, slices, pathology, registration_error)
+    )
     draw = Draw(rng.generator(seed, index, "oct_bscan.slice"))
-    k, width = index % o["slices"], o["size"][1]
+    k, width = index % slices, size[1]
     shared = ("gain", "floor", "reflectivity", "attenuation", "choroid_px", "amd", "pit")
     params = {key: volume[key] for key in shared} | {
-        "size": o["size"],
-        "layers": o["layers"],
-        "pathology": o["pathology"],
-        "volume": volume["number"],
+        "size": size,
+        "layers": layers,
+        "pathology": pathology,
+        "volume": index // slices,
         "slice": k,
         "bm": volume["bm"][k],
         "thickness": volume["thickness"][:, k],
-        "pit_depth": float(volume["pit_depth"][k]),
-        "shadows": list(volume["shadows"][k]),
-        "drusen": list(volume["drusen"][k]),
+        "pit_depth": float(volume["pit_depth"][k]) if pinch else 0.0,
+        "shadows": volume["shadows"][k] if shadows else [],
+        "drusen": volume["drusen"][k],
         "registration_px": volume["registration_px"],
-        "bm_fade": o["bm_fade"],
+        "bm_fade": bm_fade,
         "noise": 0.05,
         "texture": 0.02,
         "blotches": 0.3,
         "psf_px": 0.8,
     }
-    params["speckle"] = o["speckle"] * draw.uniform(1.0, 2 / math.sqrt(3))  # 0.5: shape 4 to 3
+    params["speckle"] = speckle * draw.uniform(1.0, 2 / math.sqrt(3))  # 0.5: shape 4 to 3
     # A band where the beam was clipped or the eye dry.
     has_band, scale = draw.uniform(0, 1) < 0.2, width / 64
     band = (draw.uniform(0, width - 1), draw.uniform(10, 20) * scale, draw.uniform(0.2, 0.4))
-    params["band"] = band if has_band and o["shadows"] else None
+    params["band"] = band if has_band and shadows else None
     params["streaks"] = []
-    if o["pathology"] == "ga":
+    if pathology == "ga":
         params["atrophy"] = volume["atrophy"][k]
         params["atrophy_degree"] = volume["atrophy_degree"]
         params["streaks"] = [
             (draw.integer(0, width - 1), draw.uniform(1.5, 2.5)) for _ in range(draw.integer(2, 6))
         ]
     return params
+
+
+@lru_cache(maxsize=1)  # the slices of a volume come one after the other
+def _draw_volume(
+    seed: int,
+    number: int,
+    size: tuple[int, int],
+    slices: int,
+    pathology: str | None,
+    registration_error: int,
+) -> dict:
+    """What the slices of a volume share, and the geometry of all of them."""
+    draw = Draw(rng.generator(seed, number, "oct_bscan.volume"))
+    width, thin = size[1], pathology is not None
+    volume = anatomy.draw_retina(draw, size, slices, thin=thin)
+    volume["gain"], volume["floor"] = draw.uniform(0.6, 0.9), draw.uniform(0.07, 0.11)
+    volume["reflectivity"] = draw_reflectivity(draw)
+    volume["attenuation"] = draw.uniform(0.2, 0.6)  # optical depth of the whole retina
+    volume["choroid_px"] = draw.uniform(0.12, 0.25) * size[0] * (0.6 if thin else 1.0)
+    # Healthy retinas: 2 to 8 columns at W = 64. Volumes: the 2 to 6 columns of W = 128.
+    wide = (2 * width / 128, 6 * width / 128) if thin else (2 * width / 64, 8 * width / 64)
+    volume["shadows"] = anatomy.draw_shadows(draw, size, slices, (1, 4), wide)
+    volume["amd"] = pathology == "drusen" and number % 2 == 1
+    drusen = anatomy.draw_drusen(draw, size, slices)
+    volume["drusen"] = drusen if volume["amd"] else [[]] * slices
+    if pathology == "ga":
+        volume["atrophy"] = anatomy.draw_atrophy(draw, size, slices)
+        volume["atrophy_degree"] = draw.uniform(0.2, 0.8)  # how far it has gone
+    # The graders' error is no part of the anatomy: a stream of its own.
+    grader = Draw(rng.generator(seed, number, "oct_bscan.annotation"))
+    volume["registration_px"] = grader.integer(-registration_error, registration_error)
+    return volume
 
 
 def render_oct_bscan(params: dict, *, gen: torch.Generator) -> dict:

@@ -181,10 +181,10 @@ def _ribs(draw: Draw, cage: dict) -> list[dict]:
     return ribs
 
 
-def draw_waves(draw: Draw, shortest: float, longest: float, n: int = 7) -> list[dict]:
-    """Plane waves in random directions, with lengths in mm."""
+def draw_waves(draw: Draw, shortest: float, longest: float) -> list[dict]:
+    """Seven plane waves in random directions, with lengths in mm."""
     found = []
-    for _ in range(n):
+    for _ in range(7):
         k = torch.tensor(_direction(draw)) * 2 * math.pi / draw.uniform(shortest, longest)
         found.append({"k": k.tolist(), "phase": draw.uniform(0, 2 * math.pi)})
     return found

@@ -1,20 +1,21 @@
 """Computed tomography of the chest: the heart in its pericardium, and what lies around it.
 
-One parameter set of 3-D ellipsoids (`_thorax_anatomy`), cut here at an axial level. A sample is one
-slice of one patient: row 0 is the patient's front, column 0 the right side. HU are Hounsfield
-units: air −1000, water 0. Taught in the chapter `max-margin-crf`.
+One parameter set of 3-D ellipsoids (`anatomy`), cut here at an axial level. A sample is one slice
+of one patient: row 0 is the patient's front, column 0 the right side. HU are Hounsfield units: air
+−1000, water 0.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from medseg_core import checks, rng
+from medseg_core import rng
 from medseg_core.phantoms._draw import Draw
-from medseg_core.phantoms._series import series
+from medseg_core.phantoms._series import series, sides
 from medseg_core.phantoms.thorax.anatomy import (
     draw_chest,
     draw_heart,
@@ -29,18 +30,10 @@ from medseg_core.physics.shapes import coverage
 
 FIELD_MM = 240.0  # side of the reconstructed field of view
 WINDOW_HU = (-200.0, 400.0)  # black and white of the image
-OUTPUTS = ("axial", "volume")
 
 
 def thorax_ct(
-    n: int,
-    size: int | Sequence[int] = 96,
-    seed: int = 0,
-    *,
-    start: int = 0,
-    output: str = "axial",
-    contrast_agent: tuple[float, float] = (0.0, 1.0),
-    level: tuple[float, float] = (0.1, 0.8),
+    n: int, size: int | Sequence[int] = 96, seed: int = 0, *, start: int = 0, **options: Any
 ) -> dict:
     """Phantom of CT slices through the heart, samples start … start + n − 1 of ``seed``.
 
@@ -51,11 +44,8 @@ def thorax_ct(
         n: number of slices, ≥ 1; each is a patient of its own.
         size: pixels of a side, or (H, W) of a square; 64 to 256.
         seed: ≥ 0; sample i depends on (seed, i) and the options, never on n or start.
-        output: "axial". The parameters describe the whole chest, so that a volume or projections
-            can be made of them as well.
-        contrast_agent: least and greatest dose, in [0, 1]: 0 leaves blood as bright as muscle.
-        level: least and greatest height of the slice, as a share of the pericardium's, 0 at its
-            bottom and 1 at its top; beyond these, in [−0.5, 1.5], slices without pericardium come.
+        start: number of the first sample.
+        **options: those of `thorax_ct_params`.
 
     Returns:
         ``image (N,1,H,W)`` in [0, 1]: −200 to 400 HU; ``mask (N,1,H,W)`` bool: inside the
@@ -64,13 +54,13 @@ def thorax_ct(
         of each pixel.
 
     Raises:
-        ValueError: an argument out of range. NotImplementedError: ``output="volume"``.
+        ValueError: an argument out of range.
+        TypeError: a count that is no integer, an unknown option.
+
+    Taught in: max-margin-crf.
     """
-    checks.choice(output, "output", OUTPUTS)
-    if output == "volume":
-        raise NotImplementedError("output='volume' does not exist yet; output='axial' does")
-    options = {"size": size, "contrast_agent": contrast_agent, "level": level}
-    return series("thorax_ct", thorax_ct_params, render_thorax_ct, n, seed, start, **options)
+    draw, render = thorax_ct_params, render_thorax_ct
+    return series("thorax_ct", draw, render, n, seed, start, size=size, **options)
 
 
 def thorax_ct_params(
@@ -86,11 +76,21 @@ def thorax_ct_params(
     ``heart`` and ``chest`` hold ellipsoids in mm about the heart's centre, (z, y, x) with z
     upwards, y to the back and x to the patient's left: the whole chest, of which other outputs can
     be made; ``hu`` holds the tissues' values and ``z_mm`` the slice's height.
+
+    Args:
+        seed: ≥ 0.
+        index: of the sample, ≥ 0.
+        size: pixels of a side, or (H, W) of a square; 64 to 256.
+        contrast_agent: least and greatest dose, in [0, 1]: 0 leaves blood as bright as muscle.
+        level: least and greatest height of the slice, as a share of the pericardium's, 0 at its
+            bottom and 1 at its top; beyond these, in [−0.5, 1.5], slices without pericardium come.
+
+    Raises:
+        ValueError: an argument out of range.
     """
-    height, width = (size, size) if isinstance(size, int) else tuple(size)
+    height, width = sides(size, 2, 64, 256)
     if height != width:
         raise ValueError(f"size must be one number or a square (H, W), got {size}")
-    checks.between(height, "size", 64, 256)
     _check_range(contrast_agent, "contrast_agent", 0, 1)
     _check_range(level, "level", -0.5, 1.5)
     draw = Draw(rng.generator(seed, index, "thorax_ct.patient"))

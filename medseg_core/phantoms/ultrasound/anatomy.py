@@ -14,6 +14,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from medseg_core.phantoms._draw import Draw
+
 ARC_DEG = (15.0, 50.0)  # of one drop-out
 TOP, BOTTOM = 14.0, 80.0  # rows between which the ventricle lies
 NARROW = math.tan(math.radians(36))  # every sector holds a ventricle that fits in this one
@@ -33,10 +35,7 @@ class Heart(NamedTuple):
 
 def draw_heart(gen: torch.Generator) -> dict:
     """Shape, place and echoes of a heart that fits in the narrowest sector."""
-
-    def uniform(lo: float, hi: float) -> float:
-        return lo + (hi - lo) * float(torch.rand((), generator=gen))
-
+    uniform = Draw(gen).uniform
     while True:  # three of four fit
         axes = (uniform(20, 32), uniform(10, 18))
         tilt = math.radians(uniform(-25, 25))

@@ -3,19 +3,21 @@
 The probe stands at the top of the image; the left ventricle lies below it, apex first, and below
 that, behind the mitral valve, the left atrium. The picture is made as in a scanner: echoes beam by
 beam, speckle, log-compression, scan conversion. Lengths are pixels at size 96 (1.6 mm), whatever
-the size; echoes are amplitudes in dB below white. Taught in the chapter `max-margin-crf`.
+the size; echoes are amplitudes in dB below white.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from medseg_core import checks, rng
-from medseg_core.phantoms._series import series
+from medseg_core.phantoms._draw import Draw
+from medseg_core.phantoms._series import series, sides
 from medseg_core.phantoms.ultrasound.anatomy import draw_dropouts, draw_heart, regions
 from medseg_core.phantoms.ultrasound.echoes import echoes
 from medseg_core.physics.acoustics import log_compress, scan_convert, speckle_envelope
@@ -28,13 +30,7 @@ N_RADII, N_BEAMS = 192, 144  # of the polar image, whatever the size
 
 
 def ultrasound_bmode(
-    n: int,
-    size: int | Sequence[int] = 96,
-    seed: int = 0,
-    *,
-    start: int = 0,
-    dropout: float = 0.3,
-    speckle: float = 0.5,
+    n: int, size: int | Sequence[int] = 96, seed: int = 0, *, start: int = 0, **options: Any
 ) -> dict:
     """Phantom of apical two-chamber B-mode images, samples start … start + n − 1 of ``seed``.
 
@@ -43,9 +39,8 @@ def ultrasound_bmode(
         size: ``(H, W)``, at least 32; one number gives both. The field of view is that of the
             height, so that a wider image shows more of a wide sector.
         seed: ≥ 0; sample i depends on (seed, i) alone, never on n or start.
-        dropout: share in [0, 1] of the angle of the ventricle's wall, from hinge to hinge of the
-            valve, whose inner border echoes no more than blood.
-        speckle: share in [0, 1] of diffuse echo: 0 no speckle, 1 fully developed (Rayleigh).
+        start: number of the first sample.
+        **options: those of `ultrasound_bmode_params`.
 
     Returns:
         ``image (N,1,H,W)`` in [0, 1], 0 outside the sector; ``mask (N,1,H,W)`` bool: the left
@@ -57,17 +52,12 @@ def ultrasound_bmode(
 
     Raises:
         ValueError: an argument out of range.
+        TypeError: a count that is no integer, an unknown option.
+
+    Taught in: max-margin-crf.
     """
-    options = {"size": size, "dropout": dropout, "speckle": speckle}
-    return series(
-        "ultrasound_bmode",
-        ultrasound_bmode_params,
-        render_ultrasound_bmode,
-        n,
-        seed,
-        start,
-        **options,
-    )
+    draw, render = ultrasound_bmode_params, render_ultrasound_bmode
+    return series("ultrasound_bmode", draw, render, n, seed, start, size=size, **options)
 
 
 def ultrasound_bmode_params(
@@ -82,9 +72,19 @@ def ultrasound_bmode_params(
 
     Heart, scanner and drop-outs have streams of their own: an option changes nothing else, and the
     sector tells nothing about the heart in it.
+
+    Args:
+        seed: ≥ 0.
+        index: of the sample, ≥ 0.
+        size: ``(H, W)``, at least 32; one number gives both.
+        dropout: share in [0, 1] of the angle of the ventricle's wall, from hinge to hinge of the
+            valve, whose inner border echoes no more than blood.
+        speckle: share in [0, 1] of diffuse echo: 0 no speckle, 1 fully developed (Rayleigh).
+
+    Raises:
+        ValueError: an argument out of range.
     """
-    height, width = (size, size) if isinstance(size, int) else tuple(size)
-    checks.between(min(height, width), "size", 32, math.inf)
+    height, width = sides(size, 2, 32)
     checks.between(dropout, "dropout", 0, 1)
     checks.between(speckle, "speckle", 0, 1)
     params = {"size": (height, width), "patient": index}
@@ -96,9 +96,7 @@ def ultrasound_bmode_params(
 
 
 def _draw_scanner(gen: torch.Generator) -> dict:
-    def uniform(lo: float, hi: float) -> float:
-        return lo + (hi - lo) * float(torch.rand((), generator=gen))
-
+    uniform = Draw(gen).uniform
     apex = (uniform(-4, 4), uniform(-4, 4))
     half_angle = math.radians(uniform(35, 42))
     return {

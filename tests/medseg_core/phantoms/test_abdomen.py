@@ -39,15 +39,6 @@ def edge(mask):
     return torch.from_numpy(mask & ~ndimage.binary_erosion(mask, border_value=1))
 
 
-def test_a_sample_depends_neither_on_n_nor_on_start():
-    few, more = organ_in_context(2, 20, 1), organ_in_context(4, 20, 1)
-    later = organ_in_context(2, 20, 1, start=2)
-    for key in ("image", "mask", "kind", "boxes", "group"):
-        assert torch.equal(few[key], more[key][:2]) and torch.equal(later[key], more[key][2:])
-    assert later["params"] == more["params"][2:]
-    assert torch.equal(later["hidden"]["strength"], more["hidden"]["strength"][2:])
-
-
 def test_no_two_samples_are_alike(many):
     for key in ("organ", "margins", "edge_waves", "distractors", "background"):
         drawn = [repr(p[key]) for p in many["params"]]
@@ -57,19 +48,12 @@ def test_no_two_samples_are_alike(many):
     assert other["organ"] != many["params"][0]["organ"]
 
 
-def test_shapes_types_and_ranges(many):
-    assert many["image"].shape == (40, 1, 28, 28, 28) and many["image"].dtype == torch.float32
-    assert many["mask"].shape == (40, 1, 28, 28, 28) and many["mask"].dtype == torch.bool
-    assert many["boxes"].shape == (40, 6) and many["boxes"].dtype == torch.int64
-    assert float(many["image"].min()) >= 0 and float(many["image"].max()) <= 1
+def test_kinds_and_crops_of_any_size(many):
     assert many["kind"].tolist() == [0, 1, 2, 3, 4] * 8
-    assert many["group"].tolist() == list(range(40))
     assert many["spacing"] == (FIELD_MM / 28,) * 3
     hidden = many["hidden"]
-    assert hidden["noise_free"].shape == hidden["strength"].shape == many["image"].shape
+    assert hidden["strength"].shape == many["image"].shape
     assert hidden["distractors"].shape == (40, 28, 28, 28)
-    for value in (many["image"], hidden["noise_free"], hidden["strength"]):
-        assert bool(value.isfinite().all()) and value.is_contiguous()
     assert organ_in_context(2, 24, kind=(2, 4), start=1)["kind"].tolist() == [4, 2]
     flat = organ_in_context(1, (16, 40, 24), kind=3)
     assert flat["image"].shape == (1, 1, 16, 40, 24)
@@ -284,52 +268,11 @@ def test_box_corners_by_hand():
     assert (low[1] + 1) / (high[1] - low[1]) == pytest.approx(0.15)
 
 
-def test_leak_no_volume_from_corners_mean_intensity_or_order_and_no_fixed_mask(many):
-    from sklearn.linear_model import Ridge
-    from sklearn.model_selection import cross_val_score
-
+def test_leak_no_fixed_mask(many):
     share = many["mask"].double().mean((1, 2, 3, 4))
-    image = many["image"][:, 0].double()
-    corners = torch.stack([image[:, a, b, c] for a in (0, -1) for b in (0, -1) for c in (0, -1)], 1)
-    order = torch.arange(40.0).double()[:, None] / 40
-
-    def within_kinds(x):
-        """Without the kinds' means, which the polarity and the family of shape decide."""
-        means = torch.stack([x[many["kind"] == k].mean(0) for k in range(5)])
-        return (x - means[many["kind"]]).numpy()
-
-    features = {"corners": corners, "mean": image.mean((1, 2, 3))[:, None], "order": order}
-    for name, x in features.items():
-        y = within_kinds(share) / within_kinds(share).std()
-        r2 = cross_val_score(Ridge(1.0), within_kinds(x), y, cv=5).mean()
-        assert r2 < 0.3, (name, r2)
     mask = many["mask"]
     fixed = mask.double().mean(0, keepdim=True) > 0.5
     both = (fixed & mask).sum((1, 2, 3, 4))
     overlap = 2 * both / (fixed.sum() + mask.sum((1, 2, 3, 4)))
     assert float(overlap.mean()) < 0.65
     assert float((2 * share / (1 + share)).mean()) < 0.45  # the whole crop taken for the object
-
-
-@pytest.mark.parametrize(
-    "kind, match",
-    [
-        ({"n": 0}, "n must"),
-        ({"start": -1}, "start"),
-        ({"size": 12}, "size"),
-        ({"size": (40, 40)}, "size"),
-        ({"size": (40, 40, 8)}, "size"),
-        ({"kind": 5}, "kind"),
-        ({"kind": ()}, "kind"),
-        ({"kind": (0, 7)}, "kind"),
-        ({"contrast": -0.1}, "contrast"),
-        ({"contrast": math.nan}, "contrast"),
-        ({"n_distractors": (4, 2)}, "n_distractors"),
-        ({"n_distractors": (-1, 2)}, "n_distractors"),
-        ({"n_distractors": (1, 2, 3)}, "n_distractors"),
-        ({"seed": -1}, "seed"),
-    ],
-)
-def test_refuses(kind, match):
-    with pytest.raises(ValueError, match=match):
-        organ_in_context(**({"n": 1} | kind))

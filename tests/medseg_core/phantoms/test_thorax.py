@@ -31,26 +31,11 @@ def points_of(p):
     return torch.stack([torch.full_like(y, p["z_mm"]), y, x])
 
 
-def test_a_sample_depends_neither_on_n_nor_on_start():
-    few, more = thorax_ct(1, 64, 1), thorax_ct(5, 64, 1)
-    later = thorax_ct(2, 64, 1, start=3)
-    assert torch.equal(few["image"], more["image"][:1])
-    assert torch.equal(later["image"], more["image"][3:])
-    assert torch.equal(later["mask"], more["mask"][3:])
-    assert later["params"] == more["params"][3:] and later["group"].tolist() == [3, 4]
-
-
-def test_shapes_types_and_ranges(many):
-    assert many["image"].shape == (48, 1, 64, 64) and many["image"].dtype == torch.float32
-    assert many["mask"].shape == (48, 1, 64, 64) and many["mask"].dtype == torch.bool
-    assert float(many["image"].min()) >= 0 and float(many["image"].max()) <= 1
-    assert many["spacing"] == (FIELD_MM / 64, FIELD_MM / 64)
-    assert many["group"].tolist() == list(range(48))
+def test_the_line_is_a_share_of_each_pixel(many):
     line = many["hidden"]["line"]
-    assert line.shape == many["image"].shape == many["hidden"]["noise_free"].shape
+    assert line.shape == many["image"].shape
     assert float(line.min()) >= 0 and float(line.max()) <= 1
-    assert thorax_ct(1)["image"].shape == (1, 1, 96, 96)
-    assert thorax_ct(1, (64, 64))["mask"].any()
+    assert many["spacing"] == (FIELD_MM / 64, FIELD_MM / 64)
 
 
 def test_the_anatomy_does_not_depend_on_the_size():
@@ -271,28 +256,3 @@ def test_leak_no_mask_from_edges_mean_intensity_order_or_a_fixed_place(many):
         both = (mask.bool() & fixed).sum((1, 2)) / (mask.bool() | fixed).sum((1, 2))
         best = max(best, float(both.mean()))
     assert best < 0.62
-
-
-@pytest.mark.parametrize(
-    ("kind", "error"),
-    [
-        ({"n": 0}, ValueError),
-        ({"start": -1}, ValueError),
-        ({"size": 48}, ValueError),
-        ({"size": 300}, ValueError),
-        ({"size": (64, 96)}, ValueError),
-        ({"seed": -1}, ValueError),
-        ({"output": "coronal"}, ValueError),
-        ({"output": "volume"}, NotImplementedError),
-        ({"contrast_agent": (0.5, 0.2)}, ValueError),
-        ({"contrast_agent": (0.0, 1.2)}, ValueError),
-        ({"level": (0.2, 3.0)}, ValueError),
-        ({"level": (float("nan"), 1.0)}, ValueError),
-    ],
-)
-def test_refuses(kind, error):
-    with pytest.raises(error):
-        thorax_ct(**({"n": 1} | kind))
-    if error is NotImplementedError:
-        with pytest.raises(error, match="output='axial' does"):
-            thorax_ct(**({"n": 1} | kind))

@@ -49,33 +49,11 @@ def eroded(mask, by=2):
     return torch.from_numpy(binary_erosion(mask.numpy(), iterations=by))
 
 
-def test_a_sample_depends_neither_on_n_nor_on_start():
-    few, more = ultrasound_bmode(2, 48, 1), ultrasound_bmode(5, 48, 1)
-    later = ultrasound_bmode(2, 48, 1, start=3)
-    for key in ("image", "mask", "sector"):
-        assert torch.equal(few[key], more[key][:2])
-        assert torch.equal(later[key], more[key][3:])
-    assert later["params"] == more["params"][3:]
-    assert not torch.equal(more["image"][0], ultrasound_bmode(1, 48, 2)["image"][0])
-
-
-def test_shapes_types_and_ranges(many):
-    for key in ("image", "mask", "sector"):
-        assert many[key].shape == (100, 1, 64, 64)
-    assert many["image"].dtype == torch.float32
-    assert many["mask"].dtype == many["sector"].dtype == torch.bool
-    assert float(many["image"].min()) == 0 and 0.8 < float(many["image"].max()) <= 1
-    assert many["spacing"] == (2.4, 2.4)
-    assert many["group"].tolist() == list(range(100))
+def test_the_mask_is_the_ventricle_and_nothing_shows_outside_the_sector(many):
     hidden = many["hidden"]
-    assert hidden["noise_free"].shape == many["image"].shape
+    assert many["spacing"] == (2.4, 2.4)
     assert hidden["polar"].shape == (100, 1, N_RADII, N_BEAMS)
-    assert hidden["label"].dtype == torch.int64 and hidden["label"].unique().tolist() == [
-        0,
-        1,
-        2,
-        3,
-    ]
+    assert hidden["label"].unique().tolist() == [0, VENTRICLE, WALL, ATRIUM]
     assert torch.equal(many["mask"][:, 0], hidden["label"] == VENTRICLE)
     assert (many["mask"] <= many["sector"]).all()
     assert not many["image"][~many["sector"]].any()
@@ -260,29 +238,24 @@ def test_speckle_in_the_image_has_the_law_that_was_asked_for():
         assert float(ratio.mean()) == pytest.approx(cv, abs=0.03)
 
 
-def test_changing_the_noise_keeps_the_anatomy_and_options_keep_everything_else():
+def test_options_keep_everything_else():
     p = ultrasound_bmode_params(0, 4)
-    a, b = (render_ultrasound_bmode(p, gen=generator(9, k)) for k in (0, 1))
-    assert torch.equal(a["mask"], b["mask"]) and not torch.equal(a["image"], b["image"])
     clean = ultrasound_bmode_params(0, 4, dropout=0.0, speckle=0.0)
     assert clean == p | {"dropouts": [], "speckle": 0.0}
     assert ultrasound_bmode_params(0, 4, size=48) == p | {"size": (48, 48)}
 
 
-def test_leak_no_ventricle_from_sector_corners_mean_or_order(many):
-    """Area and place of the ventricle from what carries no anatomy (cross-validated R²)."""
+def test_leak_no_ventricle_from_the_sector(many):
+    """Area and place of the ventricle from the sector's shape (cross-validated R²)."""
     from sklearn.linear_model import Ridge
     from sklearn.model_selection import KFold, cross_val_score
 
-    image, mask = many["image"][:, 0], many["mask"][:, 0].float()
+    mask = many["mask"][:, 0].float()
     inside = many["sector"][:, 0]
     p = many["params"]
     features = {
         "sector": np.array([[*q["apex"], q["half_angle"], q["depth"]] for q in p]),
         "sector's outline": inside.float().mean(2).numpy(),
-        "corners": image[:, ::63, ::63].flatten(1).numpy(),
-        "mean": ((image * inside).sum((1, 2)) / inside.sum((1, 2)))[:, None].numpy(),
-        "order": np.arange(len(p))[:, None] / len(p),
     }
     area = mask.sum((1, 2))
     row = (mask.sum(2) * torch.arange(64)).sum(1) / area
@@ -298,21 +271,3 @@ def test_leak_no_ventricle_from_sector_corners_mean_or_order(many):
 def test_leak_a_fixed_shape_is_far_from_the_truth(many):
     mean = many["mask"][:60].float().mean(0, keepdim=True) > 0.5
     assert float(jaccard(mean.expand(40, -1, -1, -1), many["mask"][60:]).mean()) < 0.65
-
-
-@pytest.mark.parametrize(
-    "kind",
-    [
-        {"n": 0},
-        {"start": -1},
-        {"size": 16},
-        {"size": (64, 16)},
-        {"seed": -1},
-        {"dropout": 1.2},
-        {"speckle": -0.1},
-        {"speckle": math.nan},
-    ],
-)
-def test_refuses(kind):
-    with pytest.raises(ValueError, match=next(iter(kind))):
-        ultrasound_bmode(**({"n": 1} | kind))

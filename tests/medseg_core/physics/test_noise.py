@@ -37,37 +37,27 @@ def test_gaussian_field_of_sigma_zero_is_white_and_anisotropy_stretches_one_axis
     assert along > across + 0.3
 
 
-def test_gaussian_field_band_holds_only_its_frequencies():
-    field = noise.gaussian_field((128,), gen(), band=(0.1, 0.2)).numpy()
-    spectrum = np.abs(np.fft.rfft(field * np.hanning(128))) ** 2
-    f = np.fft.rfftfreq(128)
-    inside = spectrum[(f > 0.08) & (f < 0.22)].sum()
-    assert inside > 0.95 * spectrum.sum()
-
-
 @pytest.mark.parametrize(
     "kind",
     [
-        {},
-        {"sigma_px": 1.0, "band": (0.1, 0.2)},
         {"sigma_px": -1.0},
-        {"band": (0.3, 0.2)},
+        {"sigma_px": math.nan},
         {"sigma_px": 1.0, "anisotropy": (1.0,)},
     ],
 )
 def test_gaussian_field_refuses(kind):
-    with pytest.raises(ValueError, match=r"sigma_px|band|anisotropy"):
+    with pytest.raises(ValueError, match=r"sigma_px|anisotropy"):
         noise.gaussian_field((8, 8), gen(), **kind)
 
 
 def test_ramp_field_has_variance_one_and_the_stated_spectrum():
-    fields = torch.stack([noise.ramp_field((64, 64), gen(i), cutoff=0.25) for i in range(150)])
+    fields = torch.stack([noise.ramp_field((64, 64), gen(i)) for i in range(150)])
     assert abs(float(fields.mean())) < 0.002  # nothing is left at frequency 0
     assert float(fields.var()) == pytest.approx(1, abs=0.02)
     # Correlation at a distance, from the spectrum by numerical integration over the plane.
     line = np.fft.fftfreq(512)
     f = np.hypot(line[:, None], line)
-    power = f * np.exp(-((f / 0.25) ** 2))
+    power = f * np.exp(-((f / 0.3) ** 2))
     for distance in (1, 2, 3, 5):
         expected = (power * np.cos(2 * np.pi * line * distance)).sum() / power.sum()
         for a, b in (
@@ -90,15 +80,9 @@ def test_ramp_field_grows_with_the_frequency_below_the_cutoff():
     assert got / got.mean() == pytest.approx(want / want.mean(), rel=0.04)
 
 
-@pytest.mark.parametrize("cutoff", [0.0, -1.0, float("nan")])
-def test_ramp_field_refuses(cutoff):
-    with pytest.raises(ValueError, match="cutoff must be > 0"):
-        noise.ramp_field((8, 8), gen(), cutoff=cutoff)
-
-
 def test_bias_field_has_mean_one_and_stays_in_its_range():
     for i in range(10):
-        b = noise.bias_field((20, 30), gen(i), strength=0.3, order=3)
+        b = noise.bias_field((20, 30), gen(i), strength=0.3)
         assert float(b.mean()) == pytest.approx(1, abs=1e-5)
         assert float((b - 1).abs().max()) == pytest.approx(0.3, abs=1e-5)
     assert torch.equal(noise.bias_field((5, 5), gen(), strength=0.0), torch.ones(5, 5))
@@ -111,16 +95,6 @@ def test_rician_follows_scipys_law_and_is_rayleigh_without_signal():
     assert zero.mean() == pytest.approx(0.5 * math.sqrt(math.pi / 2), rel=0.02)
 
 
-def test_poisson_gaussian_mean_and_variance():
-    y = noise.poisson_gaussian(torch.full((50_000,), 0.4), gen(), photons=100, read_sigma=0.05)
-    assert float(y.mean()) == pytest.approx(0.4, abs=0.002)
-    assert float(y.var()) == pytest.approx(0.4 / 100 + 0.05**2, rel=0.05)
-    with pytest.raises(ValueError, match="x must be >= 0"):
-        noise.poisson_gaussian(torch.tensor([-1.0]), gen(), photons=10, read_sigma=0)
-    with pytest.raises(ValueError, match="photons"):
-        noise.poisson_gaussian(torch.ones(1), gen(), photons=0, read_sigma=0)
-
-
 @pytest.mark.parametrize("shape", [(2, 3, 17), (1, 2, 20, 13), (1, 1, 8, 9, 7)])
 def test_blur_equals_scipy(shape):
     x = torch.randn(shape, generator=gen(), dtype=torch.float64)
@@ -130,17 +104,8 @@ def test_blur_equals_scipy(shape):
     assert noise.blur(x, 0) is x
 
 
-LAWS = {
-    "gamma": scipy.stats.gamma(a=1 / 0.4**2, scale=0.4**2),
-    "lognormal": scipy.stats.lognorm(
-        s=math.sqrt(math.log(1.16)), scale=math.exp(-math.log(1.16) / 2)
-    ),
-    "gaussian": scipy.stats.norm(1, 0.4),
-}
-
-
 @pytest.mark.parametrize("grain", [0, 1.2])
-@pytest.mark.parametrize("law", [*LAWS, "rayleigh"])
+@pytest.mark.parametrize("law", ["gamma", "rayleigh"])
 def test_speckle_follows_its_law_with_mean_one_and_the_stated_strength(law, grain):
     strength = noise.RAYLEIGH_SD if law == "rayleigh" else 0.4
     m = noise.speckle(
@@ -148,7 +113,10 @@ def test_speckle_follows_its_law_with_mean_one_and_the_stated_strength(law, grai
     ).double()
     assert float(m.mean()) == pytest.approx(1, abs=0.01)
     assert float(m.std()) == pytest.approx(strength, rel=0.02)
-    expected = LAWS.get(law, scipy.stats.rayleigh(scale=math.sqrt(2 / math.pi)))
+    expected = {
+        "gamma": scipy.stats.gamma(a=1 / 0.4**2, scale=0.4**2),
+        "rayleigh": scipy.stats.rayleigh(scale=math.sqrt(2 / math.pi)),
+    }[law]
     independent = m[:, :, ::8, ::8].flatten().numpy()
     assert scipy.stats.kstest(independent, expected.cdf).pvalue > 1e-3
 
@@ -165,7 +133,8 @@ def test_gamma_speckle_is_right_far_out_in_both_tails():
 def test_speckle_grain_is_the_correlation_length_and_zero_is_white():
     def correlation(grain, d, axis):
         x = torch.ones(40, 1, 48, 48)
-        z = (noise.speckle(x, gen(), law="gaussian", strength=0.3, grain_px=grain) - 1) / 0.3
+        # Of a small strength the gamma law is nearly normal.
+        z = (noise.speckle(x, gen(), law="gamma", strength=0.05, grain_px=grain) - 1) / 0.05
         moved, kept = (z.narrow(axis, s, 48 - d) for s in (d, 0))
         return float((moved * kept).mean())
 
@@ -179,14 +148,15 @@ def test_speckle_grain_is_the_correlation_length_and_zero_is_white():
 def test_speckle_multiplies_and_is_independent_between_samples():
     x = torch.rand(2, 2, 16, 16, generator=gen()) * torch.tensor([1.0, 3.0]).view(2, 1, 1, 1)
     for grain in (0, 1.0):
-        m = noise.speckle(torch.ones_like(x), gen(1), strength=0.5, grain_px=grain)
-        assert torch.allclose(noise.speckle(x, gen(1), strength=0.5, grain_px=grain), x * m)
+        kind = {"law": "gamma", "strength": 0.5, "grain_px": grain}
+        m = noise.speckle(torch.ones_like(x), gen(1), **kind)
+        assert torch.allclose(noise.speckle(x, gen(1), **kind), x * m)
         flat = m.reshape(4, -1)
         assert float((flat[0] - flat[1]).abs().mean()) > 0.1
     assert float(m.min()) >= 0
-    assert noise.speckle(x, gen(), strength=0) is x
+    assert noise.speckle(x, gen(), law="gamma", strength=0) is x
     x64 = x.double().requires_grad_()
-    y = noise.speckle(x64, gen(), strength=0.5)
+    y = noise.speckle(x64, gen(), law="gamma", strength=0.5)
     y.sum().backward()
     assert y.dtype == torch.float64 and torch.allclose(x64.grad * x64, y)
 
@@ -203,9 +173,9 @@ def test_speckle_multiplies_and_is_independent_between_samples():
 )
 def test_speckle_refuses(kind, name):
     with pytest.raises(ValueError, match=name):
-        noise.speckle(torch.ones(1, 1, 8, 8), gen(), **({"strength": 0.5} | kind))
+        noise.speckle(torch.ones(1, 1, 8, 8), gen(), **({"law": "gamma", "strength": 0.5} | kind))
     with pytest.raises(ValueError, match="grain_px"):
-        noise.speckle(torch.ones(8, 8), gen(), strength=0.5, grain_px=1.0)
+        noise.speckle(torch.ones(8, 8), gen(), law="gamma", strength=0.5, grain_px=1.0)
 
 
 def test_same_generator_same_draw():
@@ -223,7 +193,7 @@ def test_a_periodic_axis_closes_on_itself_and_the_others_stay_open():
     assert float(wrap) == pytest.approx(expected, abs=0.06)
     assert float((fields[:, 0] * fields[:, -1]).mean()) == pytest.approx(0, abs=0.06)
     ones = torch.ones(800, 1, 8, 16)
-    kind = {"law": "lognormal", "strength": 0.1, "grain_px": 1.5}
+    kind = {"law": "gamma", "strength": 0.1, "grain_px": 1.5}
     z = noise.speckle(ones, gen(), periodic=(1,), **kind)[:, 0] - 1
     assert float((z[..., 0] * z[..., -1]).mean()) > 0.8 * expected * 0.01
     assert float((z[:, 0] * z[:, -1]).mean().abs()) < 0.001

@@ -14,8 +14,8 @@ from medseg_core.papers.max_margin_crf.training import Batch, BatchFit, Epoch, O
 from medseg_core.rng import seed_all
 
 TINY = Settings(
-    size=32, n_train=3, n_small=2, n_large=4, n_validation=2, n_test=2, widths=(4,) * 5,
-    convs=(1,) * 5, fc=4, batch=2, epochs=2, eps=3.0, dropout=0.1,
+    size=32, n_train=3, n_small=2, n_large=4, n_validation=2, n_test=2, widths=(8,) * 5,
+    convs=(1,) * 5, fc=8, batch=2, epochs=2, eps=3.0, dropout=0.1,
 )  # fmt: skip
 RATE = 1e-2
 
