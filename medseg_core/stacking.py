@@ -12,10 +12,12 @@ def stack(samples: Sequence[dict]) -> dict:
     """Stack one-sample dicts: tensors along N, lists joined, dicts (``hidden``) likewise.
 
     Anything else (``spacing``) is kept once and has to be the same for all samples. Phantoms and
-    readers share it, so that their data look alike. Taught in all chapters.
+    readers share it, so that their data look alike.
 
     Raises:
         ValueError: no sample, or samples that differ in size or spacing, with the two that do.
+
+    Taught in: all chapters.
     """
     if not samples:
         raise ValueError("samples must hold at least one sample, got none")

@@ -8,19 +8,20 @@ from torch.nn import functional as F
 
 from medseg_core import checks
 
+IGNORE = 255  # label of the pixels that do not count
+
 
 def weighted_cross_entropy(
     logits: Tensor,
     target: Tensor,
     weight: Tensor | None = None,
     *,
-    ignore: int = 255,
     normalise: str = "valid",
 ) -> Tensor:
     r"""Cross-entropy in which each pixel has a weight, and pixels without a label do not count.
 
     .. math:: L = \frac{1}{Z}\sum_{i \in V} w_i\,\bigl(-\log p_i(y_i)\bigr),\qquad
-              V = \{i : y_i \ne \text{ignore}\},\quad
+              V = \{i : y_i \ne 255\},\quad
               Z = |V| \ \text{("valid")}\quad\text{or}\quad Z = \sum_{i \in V} w_i
               \ \text{("weights")}
 
@@ -29,20 +30,20 @@ def weighted_cross_entropy(
 
     "valid" keeps the scale of the weights: halving them all halves the loss. "weights" makes the
     loss a weighted mean, so that excluded pixels (w = 0) do not thin it out. Source: the loss of
-    image-specific fine-tuning, Wang et al. 2018, §III-B (the normalisation is a choice). Taught
-    in ``bifseg-interactive``.
+    image-specific fine-tuning, Wang et al. 2018, §III-B (the normalisation is a choice).
 
     Args:
         logits: (N, K, *S), any number of spatial axes.
-        target: (N, *S) integer or bool: 0..K−1 (K = 1: 0 or 1), or ``ignore``.
-        weight: (N, *S), ≥ 0; None: 1.
-        ignore: label of the pixels that do not count; their weight may be anything finite ≥ 0.
+        target: (N, *S) integer or bool: 0..K−1 (K = 1: 0 or 1), or 255, no label.
+        weight: (N, *S), finite and ≥ 0, where there is no label too; None: 1.
         normalise: "valid" or "weights".
 
     Raises:
         ValueError: shapes that differ, a label that is no class, a weight that is negative, NaN or
             infinite, an unknown normalisation.
         TypeError: a target of real numbers.
+
+    Taught in: bifseg-interactive.
 
     >>> logits = torch.zeros(1, 1, 4)  # p = 1/2, a loss of log 2 at each pixel
     >>> target = torch.tensor([[0, 1, 1, 255]])
@@ -58,7 +59,7 @@ def weighted_cross_entropy(
     if target.is_floating_point() or target.is_complex():
         raise TypeError(f"target must hold integers or bools, got {target.dtype}")
     target = target.long()
-    valid = target != ignore
+    valid = target != IGNORE
     known = torch.where(valid, target, 0)
     checks.between(known, "target", 0, max(sizes["K"], 2) - 1)
 

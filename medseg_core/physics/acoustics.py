@@ -46,8 +46,7 @@ def scan_convert(
     """Sector image from beams: the value at distance r and angle a, bilinear, 0 outside the sector.
 
     The pixel (r·cos a, r·sin a) mm down and to the right of the apex shows the echo (r, a). A pixel
-    is inside if its centre lies between the first and the last radius and angle. Chapter
-    ``max-margin-crf``; beamforming uses it too.
+    is inside if its centre lies between the first and the last radius and angle.
 
     Args:
         polar: ``(N,1,R,A)``; any number of channels.

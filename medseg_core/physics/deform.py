@@ -1,4 +1,4 @@
-"""Images read at other places; only here (row, column) becomes `grid_sample`'s (x, y)."""
+"""Images read elsewhere: the one place that turns (row, column) into `grid_sample`'s (x, y)."""
 
 from __future__ import annotations
 

@@ -61,10 +61,11 @@ def mask_to_boxes(instances: Tensor) -> Tensor:
     Returns:
         ``(B, 2·ndim)`` int64, half-open (r0, c0, r1, c1) or (z0, r0, c0, z1, r1, c1) as in
         `skimage.measure.regionprops`, by rising id, on the device of ``instances``; B = 0 if there
-        is no object. Taught in the chapter `bifseg-interactive`.
+        is no object.
 
     Raises:
-        TypeError: a floating-point map. ValueError: negative ids.
+        TypeError: a floating-point map.
+        ValueError: negative ids.
     """
     if instances.is_floating_point() or instances.is_complex():
         raise TypeError(f"instances must be bool or integer, got {instances.dtype}")

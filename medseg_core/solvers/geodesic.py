@@ -2,8 +2,10 @@
 
     G(i, S) = min over j ∈ S, min over paths from i to j of  Σ_steps |ΔX| + eps · length(step)
 
-the discrete form of ∫ ‖∇X · u‖ ds (Wang et al. 2018; chapter `bifseg-interactive`): small inside
-an object of even intensity, however far away, and large across a boundary.
+the discrete form of ∫ ‖∇X · u‖ ds (Wang et al. 2018): small inside an object of even intensity,
+however far away, and large across a boundary.
+
+Taught in: bifseg-interactive.
 """
 
 from __future__ import annotations

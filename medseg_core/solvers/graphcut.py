@@ -2,9 +2,10 @@
 
     min_y  E(y) = Σₚ unary[y_p, p] + Σ_{p, o} pairwise[o, p] · [y_p ≠ y_{p+o}],   y_p ∈ {0, 1}
 
-over the half neighbourhood o ∈ `offsets(connectivity)`, each pair once (Boykov and Jolly 2001;
-primer `graph-cuts`, chapters `max-margin-crf` and `bifseg-interactive`). With pairwise ≥ 0 the
-energy is submodular and the cut is its global minimum.
+over the half neighbourhood o ∈ `offsets(connectivity)`, each pair once (Boykov and Jolly 2001).
+With pairwise ≥ 0 the energy is submodular and the cut is its global minimum.
+
+Taught in: graph-cuts, max-margin-crf, bifseg-interactive.
 """
 
 from __future__ import annotations

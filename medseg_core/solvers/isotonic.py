@@ -3,7 +3,9 @@
     min_s  ½ Σᵢ wᵢ (sᵢ − yᵢ)²   subject to   s₁ ≤ s₂ ≤ … ≤ s_N
 
 The solution is constant on blocks, sᵢ = max over j ≤ i of min over k ≥ i of the weighted mean of
-y_j..y_k; chapter `ipm-surfaces`.
+y_j..y_k.
+
+Taught in: optimisation-as-a-layer, ipm-surfaces.
 """
 
 from __future__ import annotations

@@ -5,9 +5,11 @@ On the warped map g(n,i), N lines of M+1 samples, choose one answer 1 ≤ v(n) �
     min_v  Σₙ E(n, vₙ, vₙ₊₁),   line N+1 = line 1,
     E(n,i,j) = h(n,i) + h(n+1,j) if |i−j| ≤ δ, else ∞,   h(n,i) = g(n,i) − g(n,i−1)
 
-(Nguyen and Ray 2019, equations 1 and 2, after Ray, Acton and Zhang 2012; chapter `edpcnn`.)
+(Nguyen and Ray 2019, equations 1 and 2, after Ray, Acton and Zhang 2012.)
 Around the cycle each h enters twice, so the problem is 2 Σ h(n,vₙ) under a hard band.
 The geometry of the star stands in `star_pattern`.
+
+Taught in: dynamic-programming, edpcnn.
 """
 
 from __future__ import annotations

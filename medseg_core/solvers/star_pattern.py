@@ -2,7 +2,8 @@
 
 One rule ties indices to millimetres and stands in every function here: the solver answers i where
 the map falls between samples i−1 and i, so the border lies half-way, at radius (i − ½)ρ.
-Taught in the chapter `edpcnn`.
+
+Taught in: dynamic-programming, edpcnn.
 """
 
 from __future__ import annotations

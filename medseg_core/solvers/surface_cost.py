@@ -1,6 +1,8 @@
 """Costs of surfaces, one row per column: from an image's gradient, summed, and between rows.
 
-What stands around the graph search of `surface_graph` (chapter `ipm-surfaces`).
+What stands around the graph search of `surface_graph`.
+
+Taught in: ipm-surfaces.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     min_s  Σᵢ Σₓ cᵢ(sᵢ(x), x)   over whole rows 0 ≤ sᵢ(x) < H, with
     |sᵢ(x+1) − sᵢ(x)| ≤ max_slope    and    min_gap ≤ sᵢ₊₁(x) − sᵢ(x) ≤ max_gap
 
-(Li, Wu, Chen and Sonka 2006; chapter `ipm-surfaces`.) Every constraint says "if surface a is at
+(Li, Wu, Chen and Sonka 2006.) Every constraint says "if surface a is at
 row z or below, then surface b is at row z + k or below", so the pixels on and above the surfaces
 are a closed set, and the cheapest one is a minimum cut. Three things differ from the paper, none of
 them the answer: the cost of a row is the capacity of the arc that the surface cuts there, instead
@@ -11,6 +11,8 @@ of cost differences at the terminals, which the same solver cuts many times fast
 (`benchmarks/surface_graph.py`); rows that the constraints make unreachable get no node, so no arc
 leaves the graph; and for the same reason infeasible constraints are found before the cut.
 Costs from an image's gradient and rows to a fraction stand in `surface_cost`.
+
+Taught in: ipm-surfaces.
 """
 
 from __future__ import annotations

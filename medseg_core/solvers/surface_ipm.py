@@ -4,10 +4,12 @@ Per column, with gaps eᵢ = sᵢ₊₁ − sᵢ and weights wᵢ = 1/σᵢ²:
 
     min_s  ½ Σᵢ wᵢ (sᵢ − μᵢ)²   subject to   d_minᵢ ≤ eᵢ ≤ d_maxᵢ
 
-After Xie et al. 2020, appendix C (algorithm 1 with equations 12, 22 and 27; chapter
-`ipm-surfaces`). The Newton system is not built: eliminating the slacks and the multipliers leaves
-a chain of springs (`tridiagonal.solve_chain`) whose links have the compliance 1/Σ(λ/g).
-The functions here work on columns, ``(N,C)``, in float64; `surface_qp` is the door for users.
+After Xie et al. 2020, appendix C (algorithm 1 with equations 12, 22 and 27). The Newton system is
+not built: eliminating the slacks and the multipliers leaves a chain of springs
+(`tridiagonal.solve_chain`) whose links have the compliance 1/Σ(λ/g). The functions here work on
+columns, ``(N,C)``, in float64; `surface_qp` is the door for users.
+
+Taught in: optimisation-as-a-layer, ipm-surfaces.
 """
 
 from __future__ import annotations

@@ -2,8 +2,10 @@
 
     min_s  ½ Σᵢ (sᵢ − μᵢ)²/σᵢ²   subject to   d_minᵢ ≤ sᵢ₊₁ − sᵢ ≤ d_maxᵢ
 
-for N surfaces in each of the W columns of B images (Xie et al. 2020, equation 5; chapter
-`ipm-surfaces`). s, μ and the gaps are rows or pixels, σ² is in px².
+for N surfaces in each of the W columns of B images (Xie et al. 2020, equation 5). s, μ and the
+gaps are rows or pixels, σ² is in px².
+
+Taught in: optimisation-as-a-layer, ipm-surfaces.
 """
 
 from __future__ import annotations

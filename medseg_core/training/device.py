@@ -8,10 +8,12 @@ import torch
 def pick(device: str | torch.device = "auto") -> torch.device:
     """The torch device of a name: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
 
-    ``"auto"`` takes CUDA, then Apple's MPS, then the CPU. Every chapter uses it.
+    ``"auto"`` takes CUDA, then Apple's MPS, then the CPU.
 
     Raises:
         ValueError: an unknown name, or a device that this machine does not have.
+
+    Taught in: all chapters.
     """
     if str(device) == "auto":
         if torch.cuda.is_available():

@@ -24,7 +24,7 @@ def batches(
 
     Each sample comes once per pass; a batch may straddle two passes, so fewer samples than
     ``size`` are fine. The order depends on ``seed`` alone (stream ``"order"``), hence every arm of
-    a comparison sees the same images in the same order. All chapters.
+    a comparison sees the same images in the same order.
 
     Args:
         data: the tensors ``(n, ...)`` of a phantom or reader. What is no tensor (``params``,
@@ -42,6 +42,8 @@ def batches(
 
     Raises:
         ValueError: no tensor, no sample, tensors of different length, or a size or steps below 1.
+
+    Taught in: all chapters.
     """
     tensors = {k: v for k, v in data.items() if isinstance(v, Tensor)}
     lengths = {k: len(v) if v.ndim else 0 for k, v in tensors.items()}
