@@ -14,7 +14,7 @@ Taught in: optimisation-as-a-layer, ipm-surfaces.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 import torch
@@ -77,7 +77,7 @@ def strictly_inside(
     """Move `s` to gaps well inside their limits, about the weighted mean of μ.
 
     Each gap is clipped to [d_min + η, d_max − η], η = min(0.01, (d_max − d_min)/4); then the column
-    is shifted so that its weighted mean is that of μ. All ``(N,C)`` or ``(N-1,C)``.
+    is shifted so that its weighted mean is that of μ.
     """
     gaps = s.diff(dim=0)
     if max_gap is None:
@@ -176,22 +176,12 @@ class _Work:
     missing: Tensor | None  # (M,C') bool: no such constraint
 
     def pick(self, place: Tensor) -> _Work:
-        return _Work(
-            *(
-                None if x is None else x.index_select(-1, place)
-                for x in (
-                    self.state, self.weight, self.count, self.column, self.rigid, self.missing
-                )
-            )
-        )  # fmt: skip
+        parts = (getattr(self, f.name) for f in fields(self))
+        return _Work(*(None if x is None else x.index_select(-1, place) for x in parts))
 
 
 def _start(
-    mu: Tensor,
-    weight: Tensor,
-    min_gap: Tensor,
-    max_gap: Tensor | None,
-    first_dual: Tensor | float,
+    mu: Tensor, weight: Tensor, min_gap: Tensor, max_gap: Tensor | None, first_dual: Tensor | float
 ) -> _Work:
     offset = torch.zeros_like(mu)
     torch.cumsum(min_gap, 0, out=offset[1:])

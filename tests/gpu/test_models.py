@@ -10,7 +10,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from medseg_book.run.catalogue import find_chapters
-from medseg_core import losses, models
+from medseg_core import models, papers
+from medseg_core.losses import partial
 from medseg_core.models.isensee import IsenseeUNet
 from medseg_core.models.unet import UNet
 from medseg_core.papers.bifseg_interactive.crf import Cut
@@ -18,6 +19,7 @@ from medseg_core.papers.bifseg_interactive.refine import FineTuning, bifseg_refi
 from medseg_core.papers.bifseg_interactive.weight_map import Doubt
 from medseg_core.papers.edpcnn.star_approximator import StarApproximator
 from medseg_core.papers.edpcnn.synthetic_gradient import SyntheticGradient
+from medseg_core.papers.ipm_surfaces import losses
 from medseg_core.papers.ipm_surfaces.surface_net import (
     SurfaceNet,
     gradient_channels,
@@ -28,6 +30,7 @@ from medseg_core.papers.max_margin_crf.fcn8 import FCN8
 from medseg_core.papers.max_margin_crf.gradient import margin_loss
 from medseg_core.papers.selected_dimensions_oct.losses import hard_column_mse
 from medseg_core.papers.selected_dimensions_oct.network import SelectedDimNet
+from medseg_core.physics import deform
 from medseg_core.rng import generator
 from medseg_core.solvers import star_dp, star_pattern
 from medseg_core.solvers.surface_qp import ordered_surfaces
@@ -39,7 +42,7 @@ NETWORKS = {
     "imitator": lambda: StarApproximator(width=4, depth=2),
     "surfaces": lambda: SurfaceNet(3, widths=(4, 8)),
     "fcn8": lambda: FCN8(1, 2, (4, 4, 8, 8, 8), (1,) * 5, fc=8, fc_kernel=3, dropout=0.0),
-    "isensee": lambda: IsenseeUNet(3, 1, 1, width=4, depth=3, p_drop=0.0),
+    "isensee": lambda: IsenseeUNet(3, 1, 1, width=4, depth=3).eval(),
     "columns": lambda: SelectedDimNet(16, (4, 4, 4, 8, 8), 2, head_ch=16),
 }
 
@@ -102,8 +105,8 @@ def edpcnn_step(sigma):
         centre = torch.full_like(image[:, 0, 0, :2], 15.3)
         points = star_pattern.star_pattern(centre, 12, 8, 12.0)
         truth, _ = star_pattern.star_truth(mask, points)
-        # Not "nearest": there dynamic programming meets ties, which rounding alone decides.
-        g = star_pattern.warp(model(image), points, "bilinear")
+        # Not the nearest pixel: there dynamic programming meets ties, which rounding decides.
+        g = deform.sample(model(image), points)[:, 0]
         imitate.step(g)
         taught = torch.cat([p.detach().flatten() for p in imitator.parameters()])
         return *one_step(model, imitate.loss(g, truth - 1)), taught
@@ -116,13 +119,13 @@ def surface_step(image, mask, surfaces, valid):
     out = model(gradient_channels(image, circular=True))
     placed, _ = ordered_surfaces(out["mu"], out["sigma2"])
     known = {"valid": valid}
-    weight = losses.surfaces.gradient_weight(gradient_channels(image)[:, 3:4])
-    target = losses.surfaces.gaussian_target(surfaces, image.shape[2], 1.5)
-    loss = losses.surfaces.weighted_divergence(out["log_p"], target, weight, **known)
-    loss = loss + losses.surfaces.smooth_loss(placed, surfaces, circular=True, **known)
-    loss = loss + losses.surfaces.l1_loss(placed, surfaces.nan_to_num(0.0), **known)
+    weight = losses.gradient_weight(gradient_channels(image)[:, 3:4])
+    target = losses.gaussian_target(surfaces, image.shape[2], 1.5)
+    loss = losses.weighted_divergence(out["log_p"], target, weight, **known)
+    loss = loss + losses.smooth_loss(placed, surfaces, circular=True, **known)
+    loss = loss + losses.l1_loss(placed, surfaces.nan_to_num(0.0), **known)
     rival = running_maximum(out["xi"])
-    loss = loss + losses.surfaces.smooth_l1_loss(rival, surfaces, **known)
+    loss = loss + losses.smooth_l1_loss(rival, surfaces, **known)
     return one_step(model, loss + out["region_logits"].square().mean())
 
 
@@ -158,7 +161,7 @@ def layer_step(image, mask, surfaces, valid):
 def volume_step(image, mask):
     model, label = network("isensee", image), mask[:, 0].long()
     label[:, :2] = 255
-    loss = losses.partial.weighted_cross_entropy(model(image), label, 1 + image[:, 0])
+    loss = partial.weighted_cross_entropy(model(image), label, 1 + image[:, 0])
     return one_step(model, loss)
 
 
@@ -202,11 +205,12 @@ def test_no_chapter_is_forgotten():
 
 
 def test_no_network_is_forgotten():
-    """Every class of `models` is a network of the table or a part of one."""
-    parts = {type(part).__name__ for make in NETWORKS.values() for part in make().modules()}
-    for module in pkgutil.iter_modules(models.__path__):
-        found = import_module(f"medseg_core.models.{module.name}")
-        for name, value in vars(found).items():
-            ours = inspect.isclass(value) and value.__module__ == found.__name__
-            if ours and issubclass(value, nn.Module):
-                assert name in parts, f"{module.name}.{name} is in no network of this file"
+    """Every network of `models` and `papers` is one of the table or a part of one."""
+    parts = {type(part) for make in NETWORKS.values() for part in make().modules()}
+    for package in (models, papers):
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            found = import_module(module.name)
+            for name, value in vars(found).items():
+                ours = inspect.isclass(value) and value.__module__ == found.__name__
+                if ours and issubclass(value, nn.Module):
+                    assert value in parts, f"{module.name}.{name} is in no network of this file"

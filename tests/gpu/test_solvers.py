@@ -8,10 +8,24 @@ import torch
 
 from medseg_core import solvers
 from medseg_core.rng import generator
+from medseg_core.solvers import (
+    active_set,
+    geodesic,
+    graphcut,
+    grid_cut,
+    isotonic,
+    star_dp,
+    star_pattern,
+    surface_cost,
+    surface_graph,
+    surface_ipm,
+    surface_qp,
+    tridiagonal,
+)
+from medseg_core.solvers import grid_checks as checked
 
 SIDE = 12
 DOUBLE = {"float64": "computed in double precision in every lane"}
-ON_CPU = "plain numbers or pixels, for plots and loops"
 
 
 def noise(*shape, seed=0, stream="gpu"):
@@ -52,11 +66,6 @@ def surfaces():
     return {"mu": mu, "sigma2": noise(2, 4, 6, seed=1).exp()}
 
 
-def crf_inputs():
-    image = picture()
-    return {"image": image, "target": (image[:, 0] > 0.6).long(), "logits": 2 * noise(2, 1, 12, 12)}
-
-
 def pairs():
     return {"unary": 3 * noise(2, 2, 6, 7), "pairwise": noise(2, 4, 6, 7, seed=1).abs()}
 
@@ -65,40 +74,13 @@ def cost():
     return {"cost": noise(2, 3, 16, 8), "surfaces": torch.tensor([3, 8, 12]).expand(2, 8, 3).mT}
 
 
-def crf(image, target):
-    return solvers.max_margin.MaxMarginCRF(image, target, C=2.0)
-
-
 def entry(call, inputs, **more):
     return {"call": call, "inputs": inputs, **more}
 
 
-def of_fit(function):
-    """A function of Algorithm 1's result and the logits."""
-
-    def call(image, target, logits):
-        fit = crf(image, target).fit(logits, eps=1e-7)
-        return getattr(solvers.margin_gradient, function)(fit, logits)
-
-    return {"call": call, "inputs": crf_inputs, "tol": 1e-3}
-
-
-def cuts_of_the_crf(image, target, logits):
-    model, w = crf(image, target), (1.0, 0.3, 0.4)
-    return model.infer(logits, w), model.most_violated(logits, w)
-
-
-def numbers_of_the_crf(image, target, logits):
-    model = crf(image, target)
-    labels = 1 - target
-    assert model.add(0, labels[:1]) == 1
-    energy = model.energy(labels, logits, (1.0, 0.3, 0.4))
-    return energy, model.rows(labels, logits), model.labellings(0)
-
-
 def crossing(function, **options):
     def call(mu, sigma2):
-        return function()(mu, sigma2, **options)[0]
+        return function(mu, sigma2, **options)[0]
 
     return entry(call, surfaces, tol=1e-3, wrt=("mu", "sigma2"))
 
@@ -112,20 +94,17 @@ def on_columns(function):
 
 
 def grid_checks(image, prob, scribbles):
-    checks = solvers.grid_checks
-    assert checks.checked_image(image, "image") == (SIDE, SIDE)
-    assert checks.checked_connectivity(None, 2, (8, 6)) == 8
-    return checks.checked_prob(prob, image), checks.checked_scribbles(scribbles, image)
+    assert checked.checked_image(image, "image") == (SIDE, SIDE)
+    assert checked.checked_connectivity(None, 2, (8, 6)) == 8
+    return checked.checked_prob(prob, image), checked.checked_scribbles(scribbles, image)
 
 
 def interior_columns(mu, weight, low, high):
-    options = {"tol": 1e-8, "max_iter": 60, "beta1": 0.5, "beta2": 0.055, "beta3": 10.0}
-    point = solvers.surface_ipm.solve_columns(mu, weight, low, high, **options)
-    return point.s
+    return surface_ipm.solve_columns(mu, weight, low, high, tol=1e-8, max_iter=60).s
 
 
 def cut(unary, pairwise):
-    grid = solvers.grid_cut.GridCut((6, 7), 8)
+    grid = grid_cut.GridCut((6, 7), 8)
     labels, energy = grid.cut(unary[0], pairwise[0])
     assert grid.holds(pairwise[0])
     return labels, torch.full_like(unary[0, 0, 0], energy)
@@ -135,210 +114,117 @@ def number(value, like):
     return torch.full_like(like, value)
 
 
-DP, PATTERN = (lambda: solvers.star_dp), (lambda: solvers.star_pattern)
 TABLE = {
     "active_set.finish": on_columns(
-        lambda mu, weight, low, high: solvers.active_set.finish(
+        lambda mu, weight, low, high: active_set.finish(
             torch.zeros_like(low, dtype=torch.int8), mu, weight, low, high
         )
     ),
     "geodesic.geodesic_distance": entry(
-        lambda image: solvers.geodesic.geodesic_distance(image, image > 1.2),
+        lambda image: geodesic.geodesic_distance(image, image > 1.2),
         lambda: {"image": picture()},
-    ),
-    "geodesic.minimal_path": entry(
-        lambda image: solvers.geodesic.minimal_path(image[0, 0].abs(), (0, 0), (11, 11)),
-        lambda: {"image": picture()},
-        on_cpu=ON_CPU,
     ),
     "graphcut.contrast_weights": entry(
-        lambda image: solvers.graphcut.contrast_weights(image, 8, lam=2.0, sigma=0.5, constant=0.1),
+        lambda image: graphcut.contrast_weights(image, 8, lam=2.0, sigma=0.5, constant=0.1),
         lambda: {"image": picture()},
         wrt=("image",),
     ),
     "graphcut.binary_mrf_map": entry(
-        lambda unary, pairwise: solvers.graphcut.binary_mrf_map(unary, pairwise, 8), pairs
-    ),
-    "graphcut.mrf_energy": entry(
-        lambda unary, pairwise: solvers.graphcut.mrf_energy(
-            (unary[:, 0] > 0).long(), unary, pairwise, 8
-        ),
-        pairs,
+        lambda unary, pairwise: graphcut.binary_mrf_map(unary, pairwise, 8), pairs
     ),
     "grid_checks.checked_image": entry(grid_checks, marked),
     "grid_cut.GridCut": entry(cut, pairs),
-    "interactive.crf_graphcut": entry(
-        lambda image, prob, scribbles: solvers.interactive.crf_graphcut(
-            prob, image, lam=2.0, sigma=0.3, scribbles=scribbles
-        ),
-        marked,
-    ),
-    "interactive.crf_unary": entry(
-        lambda image, prob, scribbles: solvers.interactive.crf_unary(prob, scribbles), marked
-    ),
-    "interactive.uncertainty_weights": entry(
-        lambda image, prob, scribbles: solvers.interactive.uncertainty_weights(
-            prob, image, scribbles
-        ),
-        marked,
-    ),
-    "interactive.scribble_distance": entry(
-        lambda image, prob, scribbles: solvers.interactive.scribble_distance(
-            image, scribbles, limit=0.5
-        ),
-        marked,
-    ),
-    "interactive.merge_scribbles": entry(
-        lambda image: solvers.interactive.merge_scribbles(image[:, 0] > 1, image[:, 0] < 0),
-        lambda: {"image": picture()},
-    ),
     "isotonic.isotonic_regression": entry(
-        lambda mu, weight: solvers.isotonic.isotonic_regression(mu, weight), columns, skip=DOUBLE
+        lambda mu, weight: isotonic.isotonic_regression(mu, weight), columns, skip=DOUBLE
     ),
-    "isotonic.in_block": entry(
-        lambda mu: solvers.isotonic.in_block(mu > 0), lambda: {"mu": noise(4, 7)}
-    ),
-    "margin_gradient.margin_loss": entry(
-        lambda image, target, logits: solvers.margin_gradient.margin_loss(
-            logits, crf(image, target), eps=1e-7
-        )[0],
-        crf_inputs,
-        wrt=("logits",),
-        tol=1e-3,
-    ),
-    "margin_gradient.envelope_gradient": of_fit("envelope_gradient"),
-    "margin_gradient.kkt_gradient": of_fit("kkt_gradient"),
-    "margin_gradient.kkt_weight_gradient": of_fit("kkt_weight_gradient"),
-    "margin_gradient.hinge_subgradient": entry(
-        lambda image, target, logits: solvers.margin_gradient.hinge_subgradient(
-            logits, crf(image, target), (1.0, 0.3, 0.4)
-        ),
-        crf_inputs,
-    ),
-    "margin_sets.pair_weights": entry(
-        lambda image: torch.from_numpy(solvers.margin_sets.pair_weights(image[0], 8)),
-        lambda: {"image": picture()},
-        on_cpu="a NumPy array",
-    ),
-    "max_margin.MaxMarginCRF": entry(cuts_of_the_crf, crf_inputs),
-    "max_margin.MaxMarginCRF: numbers": entry(
-        numbers_of_the_crf, crf_inputs, on_cpu="what the programme is made of"
-    ),
-    "seed_models.boykov_jolly": entry(
-        lambda image, prob, scribbles: solvers.seed_models.boykov_jolly(
-            image, scribbles, lam=2.0, sigma=0.3
-        ),
-        marked,
-    ),
-    "seed_models.histogram_prob": entry(
-        lambda image, prob, scribbles: solvers.seed_models.histogram_prob(image, scribbles), marked
-    ),
-    "seed_models.grabcut": entry(
-        lambda image, prob, scribbles: solvers.seed_models.grabcut(
-            image, scribbles, lam=2.0, sigma=0.3, n_components=2
-        ),
-        marked,
-    ),
-    "star_dp.circular_dp": entry(lambda g, v: solvers.star_dp.circular_dp(g, 2), star),
+    "isotonic.in_block": entry(lambda mu: isotonic.in_block(mu > 0), lambda: {"mu": noise(4, 7)}),
+    "star_dp.circular_dp": entry(lambda g, v: star_dp.circular_dp(g, 2), star),
     "star_dp.circular_dp_energy": entry(
-        lambda g, v: solvers.star_dp.circular_dp_energy(g, v), star, wrt=("g",)
+        lambda g, v: star_dp.circular_dp_energy(g, v), star, wrt=("g",)
     ),
-    "star_dp.algorithm1": entry(lambda g, v: solvers.star_dp.algorithm1(g, 2), star),
+    "star_dp.algorithm1": entry(lambda g, v: star_dp.algorithm1(g, 2), star),
     "star_dp.soft_circular_dp": entry(
-        lambda g, v: solvers.star_dp.soft_circular_dp(g, 2, 0.7), star, wrt=("g",)
+        lambda g, v: star_dp.soft_circular_dp(g, 2, 0.7), star, wrt=("g",)
     ),
     "star_dp.perturbed_indices": entry(
-        lambda g, v: solvers.star_dp.perturbed_indices(g, 2, 0.1, 8, generator(0)),
+        lambda g, v: star_dp.perturbed_indices(g, 2, 0.1, 8, generator(0)),
         star,
         skip={"float64": "the noise drawn in double precision is another one"},
     ),
     "star_dp.perturbed_gradient": entry(
-        lambda g, v: solvers.star_dp.perturbed_gradient(g, 2, v, 0.1, 8, generator(0), width=3),
+        lambda g, v: star_dp.perturbed_gradient(g, 2, v, 0.1, 8, generator(0), width=3),
         star,
         skip={"float64": "the noise drawn in double precision is another one"},
     ),
     "star_pattern.star_pattern": entry(
-        lambda centre: solvers.star_pattern.star_pattern(centre, 8, 5, 4.0, centre[:, 0]),
+        lambda centre: star_pattern.star_pattern(centre, 8, 5, 4.0, centre[:, 0]),
         lambda: {"centre": 6 + noise(2, 2)},
         wrt=("centre",),
     ),
-    **{
-        f"star_pattern.warp: {mode}": entry(
-            lambda image, points, mode=mode: solvers.star_pattern.warp(image, points, mode),
-            lambda: {"image": picture(), "points": 6 + 4 * noise(2, 5, 6, 2)},
-            wrt=("image",),
-        )
-        for mode in ("nearest", "bilinear")
-    },
+    "star_pattern.warp": entry(
+        lambda image, points: star_pattern.warp(image, points),
+        lambda: {"image": picture(), "points": 6 + 4 * noise(2, 5, 6, 2)},
+        wrt=("image",),
+    ),
     "star_pattern.share_outside": entry(
-        lambda points: number(
-            solvers.star_pattern.share_outside(points, (12, 12)), points[0, 0, 0]
-        ),
+        lambda points: number(star_pattern.share_outside(points, (12, 12)), points[0, 0, 0]),
         lambda: {"points": 6 + 4 * noise(2, 5, 6, 2)},
     ),
     "star_pattern.star_truth": entry(
-        lambda image, points: solvers.star_pattern.star_truth(image > 0.5, points)[0],
+        lambda image, points: star_pattern.star_truth(image > 0.5, points)[0],
         lambda: {"image": picture(), "points": 6 + 4 * noise(2, 5, 6, 2)},
     ),
     "star_pattern.smooth_indices": entry(
-        lambda g, v: solvers.star_pattern.smooth_indices(v, 3).to(g), star
+        lambda g, v: star_pattern.smooth_indices(v, 3).to(g), star
     ),
     "star_pattern.indices_to_radii": entry(
-        lambda g, v: solvers.star_pattern.indices_to_radii(v, 0.5), star
+        lambda g, v: star_pattern.indices_to_radii(v, 0.5), star
     ),
     "star_pattern.contour_points": entry(
-        lambda centre, v: solvers.star_pattern.contour_points(centre, v, 0.5),
+        lambda centre, v: star_pattern.contour_points(centre, v, 0.5),
         lambda: {"centre": noise(3, 2), "v": star()["v"]},
         wrt=("centre",),
     ),
     "star_pattern.contour_to_mask": entry(
-        lambda points: solvers.star_pattern.contour_to_mask(points, (12, 12)),
+        lambda points: star_pattern.contour_to_mask(points, (12, 12)),
         lambda: {"points": 6 + 3 * noise(2, 7, 2)},
     ),
     "surface_cost.gradient_cost": entry(
-        lambda image: solvers.surface_cost.gradient_cost(image[:, 0], (1, -1), circular=True),
+        lambda image: surface_cost.gradient_cost(image[:, 0], (1, -1), circular=True),
         lambda: {"image": picture()},
     ),
-    "surface_cost.surface_energy": entry(
-        lambda cost, surfaces: solvers.surface_cost.surface_energy(cost, surfaces),
-        cost,
-        wrt=("cost",),
-    ),
     "surface_cost.refine_subpixel": entry(
-        lambda cost, surfaces: solvers.surface_cost.refine_subpixel(cost, surfaces),
+        lambda cost, surfaces: surface_cost.refine_subpixel(cost, surfaces),
         cost,
     ),
     "surface_graph.graph_search": entry(
-        lambda cost, surfaces: solvers.surface_graph.graph_search(cost, min_gap=1), cost
+        lambda cost, surfaces: surface_graph.graph_search(cost, min_gap=1), cost
     ),
     "surface_ipm.increasing_start": entry(
-        lambda mu, weight: solvers.surface_ipm.increasing_start(mu), columns, skip=DOUBLE
+        lambda mu, weight: surface_ipm.increasing_start(mu), columns, skip=DOUBLE
     ),
     "surface_ipm.strictly_inside": on_columns(
-        lambda mu, weight, low, high: solvers.surface_ipm.strictly_inside(mu, mu, weight, low, high)
+        lambda mu, weight, low, high: surface_ipm.strictly_inside(mu, mu, weight, low, high)
     ),
     "surface_ipm.solve_columns": on_columns(interior_columns),
-    "surface_qp.ordered_surfaces: order": crossing(lambda: solvers.surface_qp.ordered_surfaces),
+    "surface_qp.ordered_surfaces: order": crossing(surface_qp.ordered_surfaces),
     "surface_qp.ordered_surfaces: gaps": crossing(
-        lambda: solvers.surface_qp.ordered_surfaces, min_gap=1.0, max_gap=4.0
+        surface_qp.ordered_surfaces, min_gap=1.0, max_gap=4.0
     ),
     "surface_qp.ordered_surfaces: no polish": crossing(
-        lambda: solvers.surface_qp.ordered_surfaces, min_gap=1.0, method="ipm", polish=False
+        surface_qp.ordered_surfaces, min_gap=1.0, method="ipm", polish=False
     ),
     "surface_qp.interior_point": entry(
-        lambda mu, sigma2: solvers.surface_qp.interior_point(mu, sigma2, min_gap=1.0)[0], surfaces
+        lambda mu, sigma2: surface_qp.interior_point(mu, sigma2, min_gap=1.0)[0], surfaces
     ),
     "tridiagonal.solve_chain": entry(
-        lambda mu, weight: solvers.tridiagonal.solve_chain(weight, weight[1:], mu),
+        lambda mu, weight: tridiagonal.solve_chain(weight, weight[1:], mu),
         columns,
         skip=DOUBLE,
     ),
-    "tridiagonal.links": entry(
-        lambda mu: solvers.tridiagonal.links(mu > 0), lambda: {"mu": noise(4, 7)}
-    ),
+    "tridiagonal.links": entry(lambda mu: tridiagonal.links(mu > 0), lambda: {"mu": noise(4, 7)}),
 }
 
-NUMPY = "NumPy in and out; the tensors are turned by max_margin and margin_gradient"
 INSIDE = "a part of surface_qp.ordered_surfaces, which is in the table"
 LEFT_OUT = {
     "graphcut.offsets": "a constant: no tensor goes in",
@@ -348,19 +234,6 @@ LEFT_OUT = {
     "grid_cut.check_size": "no tensors",
     "grid_cut.pair_slices": "no tensors",
     "grid_cut.as_array": "NumPy out",
-    "margin_fit.Round": NUMPY,
-    "margin_fit.Fit": NUMPY,
-    "margin_fit.Programme": NUMPY,
-    "margin_fit.algorithm_1": NUMPY,
-    "margin_gradient.kkt_matrix": NUMPY,
-    "margin_gradient.kkt_right_side": NUMPY,
-    "margin_qp.MarginQP": NUMPY,
-    "margin_qp.Optimum": NUMPY,
-    "margin_qp.solve_margin_qp": NUMPY,
-    "margin_qp.optimality": NUMPY,
-    "margin_qp.nonnegative": NUMPY,
-    "margin_sets.unpack": NUMPY,
-    "margin_sets.ImageConstraints": NUMPY,
     "surface_columns.Columns": INSIDE,
     "surface_columns.Answer": INSIDE,
     "surface_columns.solve": INSIDE,

@@ -53,7 +53,7 @@ def test_the_shared_loop_trains_where_the_network_is(device):
         def loss(model, batch):
             return (model(batch["x"]) - batch["x"].sum(1, keepdim=True)).square().mean()
 
-        history = fit(model, batches, loss, steps=5, lr=0.1, progress=False)
+        history = fit(model, batches, loss, steps=5, lr=0.1)
         assert model.weight.device.type == on
         return history, model.weight.detach().cpu()
 
