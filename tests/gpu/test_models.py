@@ -39,7 +39,7 @@ ROOT = Path(__file__).resolve().parents[2]
 NETWORKS = {
     "unet": lambda: UNet(2, 1, 1, (4, 8, 8)),
     "unet of layers": lambda: UNet(2, 1, 3, (4, 8), up="bilinear", skip="sum", act="leaky"),
-    "imitator": lambda: StarApproximator(width=4, depth=2),
+    "imitator": lambda: StarApproximator(width=4),
     "surfaces": lambda: SurfaceNet(3, widths=(4, 8)),
     "fcn8": lambda: FCN8(1, 2, (4, 4, 8, 8, 8), (1,) * 5, fc=8, fc_kernel=3, dropout=0.0),
     "isensee": lambda: IsenseeUNet(3, 1, 1, width=4, depth=3).eval(),
@@ -98,12 +98,13 @@ def edpcnn_step(sigma):
         imitate = SyntheticGradient(
             imitator,
             lambda g: star_dp.circular_dp(g, 2) - 1,
+            torch.optim.SGD(imitator.parameters(), lr=0.1),
+            generator(0),
             sigma=sigma,
             n_steps=2,
-            optimizer=lambda weights: torch.optim.SGD(weights, lr=0.1),
         )
         centre = torch.full_like(image[:, 0, 0, :2], 15.3)
-        points = star_pattern.star_pattern(centre, 12, 8, 12.0)
+        points = star_pattern.star_pattern(centre, 16, 16, 12.0)
         truth, _ = star_pattern.star_truth(mask, points)
         # Not the nearest pixel: there dynamic programming meets ties, which rounding decides.
         g = deform.sample(model(image), points)[:, 0]
@@ -118,7 +119,7 @@ def surface_step(image, mask, surfaces, valid):
     model = network("surfaces", image)
     out = model(gradient_channels(image, circular=True))
     placed, _ = ordered_surfaces(out["mu"], out["sigma2"])
-    known = {"valid": valid}
+    known = {"valid": valid[:, None].expand_as(surfaces)}
     weight = losses.gradient_weight(gradient_channels(image)[:, 3:4])
     target = losses.gaussian_target(surfaces, image.shape[2], 1.5)
     loss = losses.weighted_divergence(out["log_p"], target, weight, **known)

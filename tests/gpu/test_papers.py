@@ -51,8 +51,8 @@ def crf_inputs():
 
 
 def surfaces():
-    truth, valid = 8 + 3 * noise(2, 3, 6), torch.ones(2, 6, dtype=torch.bool)
-    valid[0, 2], truth[0, :, 2] = False, float("nan")
+    truth, valid = 8 + 3 * noise(2, 3, 6), torch.ones(2, 3, 6, dtype=torch.bool)
+    valid[0, :, 2], truth[0, :, 2] = False, float("nan")
     return {
         "log_p": noise(2, 3, 16, 6, seed=1).log_softmax(2),
         "found": 8 + 3 * noise(2, 3, 6, seed=2),
@@ -129,7 +129,6 @@ TABLE = {
     "edpcnn.centres.random_centres": entry(
         lambda mask: centres.random_centres(mask, generator(0))[0],
         lambda: {"mask": picture() > 0.5},
-        on_cpu="points of the phantom",
     ),
     f"{IPM}.losses.gaussian_target": entry(
         lambda log_p, found, truth, weight, valid: losses.gaussian_target(
@@ -191,7 +190,7 @@ TABLE = {
     ),
     f"{COLUMNS}.losses.hard_column_mse": entry(
         lambda log_p, found, truth, weight, valid: column_losses.hard_column_mse(
-            found, truth, valid
+            found, truth, valid[:, 0]
         ),
         surfaces,
         wrt=("found",),
