@@ -28,12 +28,10 @@ def numpy_rng(seed: int, index: int = 0, stream: str = "") -> np.random.Generato
     return np.random.default_rng(_sequence(seed, index, stream))
 
 
-def generator(
-    seed: int, index: int = 0, stream: str = "", device: str | torch.device = "cpu"
-) -> torch.Generator:
-    """torch generator of sample `index` in `stream`, on `device`.
+def generator(seed: int, index: int = 0, stream: str = "") -> torch.Generator:
+    """torch generator of sample `index` in `stream`, on the CPU.
 
-    CPU and CUDA generators of one seed give different numbers: draw phantoms on the CPU.
+    A CUDA generator of the same seed would give other numbers: draw here, then move what was drawn.
 
     Raises:
         ValueError: if `seed` or `index` is negative.
@@ -43,7 +41,7 @@ def generator(
 
     state = _sequence(seed, index, stream).generate_state(1, np.uint64)
     # 63 bits: a sign bit is read differently by different back-ends.
-    return torch.Generator(device=device).manual_seed(int(state[0] >> np.uint64(1)))
+    return torch.Generator().manual_seed(int(state[0] >> np.uint64(1)))
 
 
 def seed_all(seed: int) -> None:

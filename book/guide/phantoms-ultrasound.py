@@ -305,7 +305,6 @@ def baseline(seed: int) -> float:
         lr=1e-3,
         validate=lambda net: score(net, choose),
         validate_every=20,
-        progress=False,
     )
     with torch.no_grad():
         return score(net, test)

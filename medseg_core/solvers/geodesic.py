@@ -11,7 +11,6 @@ Taught in: bifseg-interactive.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -27,28 +26,20 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 
-EPS = 1e-6  # intensity that one unit of length costs
+EPS = 1e-6  # intensity that one pixel of length costs
 
 
-def geodesic_distance(
-    image: Tensor,
-    seeds: Tensor,
-    *,
-    spacing: Sequence[float] | None = None,
-    limit: float | None = None,
-) -> Tensor:
+def geodesic_distance(image: Tensor, seeds: Tensor, *, limit: float | None = None) -> Tensor:
     """Intensity geodesic distance from each pixel to the nearest seed, by Dijkstra's algorithm.
 
     A step between neighbours (8 in the plane, 26 in space) costs |X_p − X_q| + eps · ‖p − q‖. The
-    distance is thus in units of intensity, and eps = 1e-6, what one unit of length costs, is nearly
-    nothing: of equal ways the shorter counts.
-    ``spacing`` enters through that second term alone, because a change of intensity is the same
-    however far apart the slices lie. O(P·log P) for P pixels, each image on its own, on the CPU.
+    distance is thus in units of intensity, and eps = 1e-6, what a pixel of length costs, is nearly
+    nothing: of equal ways the shorter counts. O(P·log P) for P pixels, each image on its own, on
+    the CPU.
 
     Args:
         image: ``(N,1,*S)``, in the plane or in space.
         seeds: ``(N,1,*S)`` bool.
-        spacing: millimetres per pixel in axis order, for ‖p − q‖; None: in pixels.
         limit: look no further than this distance, which is faster; beyond it +inf. None: no limit.
 
     Returns:
@@ -57,7 +48,7 @@ def geodesic_distance(
 
     Raises:
         ValueError: NaN or infinity (with its place), an image without pixels or other than 2-D or
-            3-D, shapes that differ, a spacing ≤ 0, limit < 0.
+            3-D, shapes that differ, limit < 0.
         TypeError: if `image` is no floating-point tensor or `seeds` no bool tensor.
     """
     from scipy.sparse.csgraph import dijkstra
@@ -65,7 +56,6 @@ def geodesic_distance(
     size = checked_image(image, "image")
     checks.mask(seeds, "seeds")
     checks.same_shape(image, seeds, ("image", "seeds"))
-    lengths = checks.spacing(spacing, len(size))
     limit = math.inf if limit is None else checks.between(limit, "limit", 0, None)
     connectivity = {2: 8, 3: 26}[len(size)]
 
@@ -75,12 +65,12 @@ def geodesic_distance(
     for n, found in enumerate(distance):
         nodes = np.flatnonzero(starts[n])
         if len(nodes):
-            graph = _graph(values[n, 0], connectivity, lengths)
+            graph = _graph(values[n, 0], connectivity)
             found[:] = dijkstra(graph, directed=False, indices=nodes, limit=limit, min_only=True)
     return torch.from_numpy(distance).view(image.shape).to(image)
 
 
-def _graph(image: np.ndarray, connectivity: int, spacing: tuple[float, ...]) -> csr_matrix:
+def _graph(image: np.ndarray, connectivity: int) -> csr_matrix:
     """Sparse matrix ``(P,P)`` of the steps' costs, each pair of neighbours once."""
     from scipy.sparse import csr_matrix
 
@@ -88,8 +78,7 @@ def _graph(image: np.ndarray, connectivity: int, spacing: tuple[float, ...]) -> 
     price = np.empty((*image.shape, len(OFFSETS[connectivity])))
     for o, step in enumerate(OFFSETS[connectivity]):
         here, there = pair_slices(step)
-        length = math.hypot(*(k * s for k, s in zip(step, spacing, strict=True)))
-        price[(*here, o)] = np.abs(image[here] - image[there]) + EPS * length
+        price[(*here, o)] = np.abs(image[here] - image[there]) + EPS * math.hypot(*step)
     return csr_matrix((price[present], columns, starts), shape=(image.size, image.size))
 
 

@@ -73,7 +73,6 @@ def fit(
     validate: Callable[[nn.Module], float] | None = None,
     validate_every: int = 50,
     keep: str = "best",
-    progress: bool = False,
 ) -> History:
     """Train for ``steps`` updates, keep the best or the last weights, and say what was done.
 

@@ -1,4 +1,4 @@
-"""Random numbers, the start of a chapter and the shared loop keep to the device that is named."""
+"""The start of a chapter and the shared loop keep to the device that is named."""
 
 from dataclasses import dataclass
 
@@ -20,14 +20,6 @@ CUDA = [
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=CUDA)])
 def device(request):
     return request.param
-
-
-def test_a_generator_draws_on_its_device(device):
-    first, again, other = (
-        torch.randn(4, generator=generator(3, i, "noise", device), device=device) for i in (0, 0, 1)
-    )
-    assert first.device.type == device
-    assert torch.equal(first, again) and not torch.equal(first, other)
 
 
 def test_a_chapter_starts_on_its_device(device):

@@ -30,7 +30,7 @@ def seeds_at(image, *places):
     return seeds
 
 
-def relaxed(image, seeds, eps, spacing):
+def relaxed(image, seeds, eps):
     """Bellman and Ford: lower every distance by its neighbours' until none changes. (*S) arrays."""
     steps = [o for o in itertools.product((-1, 0, 1), repeat=image.ndim) if any(o)]
     distance = np.where(seeds, 0.0, math.inf)
@@ -40,7 +40,7 @@ def relaxed(image, seeds, eps, spacing):
             for step in steps:
                 other = tuple(np.add(place, step))
                 if all(0 <= k < n for k, n in zip(other, image.shape, strict=True)):
-                    length = np.linalg.norm(np.multiply(step, spacing))
+                    length = np.linalg.norm(step)
                     price = abs(image[place] - image[other]) + eps * length
                     distance[place] = min(distance[place], distance[other] + price)
         if (distance == before).all():
@@ -65,16 +65,13 @@ def test_the_way_round_a_wall_by_hand():
     assert found[0, 0, 0, 2] == pytest.approx(2 + 2)
 
 
-def test_spacing_enters_through_eps_alone():
-    image = line(0.0, 0.5, 0.5)
-    seeds = seeds_at(image, (0, 0))
-    found = geodesic_distance(image, seeds, eps=0.25, spacing=(7.0, 3.0))
-    assert found.tolist() == line(0, 0.5 + 0.75, 0.5 + 1.5).tolist()
-    pure = geodesic_distance(image, seeds, eps=1e-12, spacing=(7.0, 3.0))
-    torch.testing.assert_close(pure, line(0, 0.5, 0.5))
-    diagonal = torch.zeros(1, 1, 2, 2, dtype=torch.float64)
-    far = geodesic_distance(diagonal, seeds_at(diagonal, (0, 0)), eps=1.0, spacing=(3.0, 4.0))
-    assert far[0, 0].tolist() == [[0, 4], [3, 5]]
+def test_a_diagonal_step_is_longer():
+    even = torch.zeros(1, 1, 2, 2, dtype=torch.float64)
+    found = geodesic_distance(even, seeds_at(even, (0, 0)), eps=1.0)[0, 0]
+    assert found.flatten().tolist() == pytest.approx([0, 1, 1, math.sqrt(2)])
+    solid = torch.zeros(1, 1, 2, 2, 2, dtype=torch.float64)
+    found = geodesic_distance(solid, seeds_at(solid, (0, 0, 0)), eps=1.0)[0, 0]
+    assert float(found[1, 1, 1]) == pytest.approx(math.sqrt(3))
 
 
 SIZES = [(1, 1), (1, 5), (4, 1), (4, 5), (1, 3, 2), (2, 3, 3), (3, 1, 3)]
@@ -92,14 +89,12 @@ def test_equals_bellman_ford(size, seed, eps, levels):
     # Few levels: many steps cost nothing but eps.
     image = rng.integers(0, 3, size) / 2 if levels else rng.random(size)
     seeds = rng.random(size) < 0.2
-    spacing = rng.uniform(0.5, 3, len(size))
     found = geodesic_distance(
         torch.from_numpy(image)[None, None],
         torch.from_numpy(seeds)[None, None],
         eps=eps,
-        spacing=spacing.tolist(),
     )
-    want = relaxed(image, seeds, eps, spacing)
+    want = relaxed(image, seeds, eps)
     np.testing.assert_allclose(found[0, 0].numpy(), want, rtol=1e-12, atol=1e-14)
 
 
@@ -160,9 +155,6 @@ def test_batches_dtypes_and_no_seeds():
         ({"image": torch.zeros(1, 1, 2, 2, dtype=torch.int64)}, TypeError, "image.*floating"),
         ({"seeds": torch.zeros(1, 1, 2, 3, dtype=torch.bool)}, ValueError, "seeds"),
         ({"seeds": torch.zeros(1, 1, 2, 2)}, TypeError, "seeds must be a bool"),
-        ({"spacing": (1.0, 0.0)}, ValueError, "spacing must be 2 positive"),
-        ({"spacing": (1.0, math.nan)}, ValueError, "spacing must be 2 positive"),
-        ({"spacing": (1.0, 1.0, 1.0)}, ValueError, "spacing must be 2 positive"),
         ({"limit": -1.0}, ValueError, "limit"),
     ],
 )
