@@ -31,13 +31,13 @@ def test_the_published_network_has_30_convolutions_and_27_instance_norms():
     assert sum(p.numel() for p in net.parameters()) == hand
 
 
-@pytest.mark.parametrize("depth", [2, 3, 4, 5])
+@pytest.mark.parametrize("depth", [2, 3, 4])
 @pytest.mark.parametrize("dims", [2, 3])
 def test_any_depth_gives_logits_of_the_images_size_and_gradients_everywhere(dims, depth):
     torch.manual_seed(0)
     net = IsenseeUNet(dims, 2, 3, width=3, depth=depth).eval()  # no dropout
     assert len(every(net, CONVS)) == 6 * depth - 3 + min(3, depth - 1)
-    size = (16, 48, 32)[:dims]
+    size = (16, 24, 8)[:dims]
     logits = net(torch.randn(2, 2, *size))
     assert logits.shape == (2, 3, *size)
     logits.square().mean().backward()
