@@ -1,7 +1,7 @@
 """The modules that a notebook runs: found in its code and read from their files, never imported.
 
-A chapter's settings, loaders and arms stand in `medseg_core/papers/<slug>/experiment.py`, which
-belongs to the chapter's code as its cells do.
+A chapter's settings, loaders and arms stand in `medseg_core/papers/<slug>/experiment.py` (a second
+part's in `<part>_experiment.py`), which belong to the chapter's code as its cells do.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from medseg_book.page.provenance import source_hash
 
-EXPERIMENT = re.compile(r"medseg_core\.papers\.\w+\.experiment")
+EXPERIMENT = re.compile(r"medseg_core\.papers\.\w+\.(\w+_)?experiment")
 
 
 def experiments(sources: Iterable[str]) -> dict[str, str]:

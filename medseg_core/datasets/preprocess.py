@@ -133,19 +133,17 @@ def crop_or_pad(x: Tensor, size: int | Sequence[int], *, value: float = 0.0) -> 
     return out
 
 
-def zscore(x: Tensor, mask: Tensor | None = None, *, spatial_dims: int = 2) -> Tensor:
-    """Zero mean and unit variance of every sample and channel: (x − mean) / SD over the pixels.
+def zscore(x: Tensor) -> Tensor:
+    """Zero mean and unit variance of every slice of every channel: (x − mean) / SD over its pixels.
 
     Args:
-        x: ``(N,C,*S)`` (or any ``(…, *S)``).
-        mask: bool, broadcastable to ``x``: the pixels that mean and SD are taken from.
-        spatial_dims: number of the last axes that make one image; 2 normalises slice by slice.
+        x: ``(N,C,H,W)`` (or any ``(…,H,W)``).
 
     Returns:
         Like ``x``, float32. An image of one value becomes 0.
 
     Raises:
-        ValueError: NaN or infinity, or a sample without a pixel in its mask.
+        ValueError: NaN or infinity.
     """
 
     def normalise(image: Tensor, inside: Tensor) -> Tensor:
@@ -153,7 +151,7 @@ def zscore(x: Tensor, mask: Tensor | None = None, *, spatial_dims: int = 2) -> T
         centred = image - inside.mean()
         return centred / sd if sd > 1e-12 * inside.abs().max() else torch.zeros_like(centred)
 
-    return _per_image(normalise, x, mask, spatial_dims)
+    return _per_image(normalise, x, None, 2)
 
 
 def scale_percentile(

@@ -78,14 +78,17 @@ class Results:
         """
         return [_nanmean(d) for d in self._paired(a, b, metric)]
 
-    def cases(self, a: str, b: str, metric: str, *, drop_nan: bool = True) -> np.ndarray:
-        """Paired differences a − b, one per case, averaged over the seeds that both arms have."""
+    def cases(self, a: str, b: str, metric: str) -> np.ndarray:
+        """Paired differences a − b, one per case, averaged over the seeds that both arms have.
+
+        A case that is NaN in all of them is left out.
+        """
         rows = self._paired(a, b, metric)
         if any(np.ndim(row) == 0 for row in rows) or len({len(row) for row in rows}) > 1:
             raise ValueError(f"metric {metric!r} must have one value per case, the same cases")
         stack = np.stack(rows)  # (seeds, cases)
         mean = np.array([_nanmean(column) for column in stack.T])
-        return mean[~np.isnan(mean)] if drop_nan else mean
+        return mean[~np.isnan(mean)]
 
     def table(self, metrics: Iterable[str] | None = None, *, digits: int = 3) -> pd.DataFrame:
         """Arms × metrics as text: mean over the seeds ± their standard deviation.
@@ -108,19 +111,6 @@ class Results:
             row["seconds"] = round(float(np.mean([r.seconds for r in runs])), 1)
             rows[arm] = row
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis("arm")
-
-    def to_frame(self) -> pd.DataFrame:
-        """One row per arm, seed, metric and case (case is <NA> for scalar metrics)."""
-        import pandas as pd
-
-        rows = []
-        for r in self.records:
-            for metric, value in r.metrics.items():
-                one = np.ndim(value) == 0
-                for case, v in enumerate(np.atleast_1d(value)):
-                    rows.append((r.arm, r.seed, metric, pd.NA if one else case, float(v)))
-        frame = pd.DataFrame(rows, columns=["arm", "seed", "metric", "case", "value"])
-        return frame.astype({"case": "Int64"})
 
     def with_row(
         self,

@@ -7,7 +7,7 @@ from click.testing import CliRunner
 from nbformat.v4 import new_output
 
 from medseg_book import cli
-from medseg_book.run import notebook, refresh, status
+from medseg_book.run import modules, notebook, refresh, status
 from medseg_book.run.catalogue import find_chapter, find_chapters
 from medseg_book.run.check import check
 
@@ -192,7 +192,7 @@ def test_the_digest_follows_the_runs_but_not_the_package(book):
 def test_a_changed_module_asks_for_no_new_page(book, monkeypatch):
     store(book)
     before = status.digest(find_chapters(book.root))
-    monkeypatch.setattr(status, "core_notes", lambda chapter: ["changed"])
+    monkeypatch.setattr(modules, "changed", lambda then: ["medseg_core.rng"])
     assert rows(book)[0].moved
     assert status.digest(find_chapters(book.root)) == before
 
@@ -208,10 +208,8 @@ def problems(book, slug):
 @pytest.fixture
 def two_pages(book):
     """A chapter and the two pages that are made from it, as `medseg refresh --all` makes them."""
-    ledger = PAGE.replace("status.STATUS_MIME", "claims.LEDGER_MIME").replace(
-        "import status", "import claims"
-    )
-    ledger = ledger.replace("status.digest(chapters)", "claims.digest(claims.read(chapters))")
+    ledger = PAGE.replace("status.digest(chapters)", "status.digest(status.read(chapters))")
+    ledger = ledger.replace("status", "ledger").replace("STATUS", "LEDGER")
     book.write("# %% [markdown]\n# # The tiny\n\n# %%\n1\n")
     book.write(PAGE, "status", "")
     book.write(ledger, "ledger", "")

@@ -161,16 +161,10 @@ def test_zscore_is_per_slice():
     assert torch.allclose(z.mean((2, 3)), torch.zeros(3, 2), atol=1e-5)
     assert torch.allclose(z.std((2, 3), correction=0), torch.ones(3, 2), atol=1e-5)
     assert z.dtype == torch.float32
-    whole = pp.zscore(x, spatial_dims=3)
-    assert torch.allclose(whole.mean((1, 2, 3)), torch.zeros(3), atol=1e-5)
 
 
-def test_zscore_by_hand_with_a_mask():
-    x = torch.tensor([[[[1.0, 3.0, 100.0]]]])
-    mask = torch.tensor([[[[True, True, False]]]])
-    assert pp.zscore(x, mask).tolist() == [[[[-1.0, 1.0, 98.0]]]]
-    with pytest.raises(ValueError, match="image 0 has none"):
-        pp.zscore(x, torch.zeros_like(mask))
+def test_zscore_by_hand():
+    assert pp.zscore(torch.tensor([[[[1.0, 3.0]]]])).tolist() == [[[[-1.0, 1.0]]]]
 
 
 def test_constant_images_become_zero():

@@ -46,14 +46,6 @@ def test_table(results):
     assert results.table(["total"]).columns[0] == "total"
 
 
-def test_frame_has_one_row_per_case(results):
-    frame = results.to_frame()
-    assert len(frame) == 2 * 2 * (3 + 1)
-    dice = frame[(frame.arm == "base") & (frame.metric == "dice") & (frame.seed == 1)]
-    assert dice.value.tolist() == [8.0, 9.0, 10.0] and dice.case.tolist() == [0, 1, 2]
-    assert frame[frame.metric == "total"].case.isna().all()
-
-
 def test_excluded_cases_are_paired_and_counted():
     def record(name, *cases):
         return Record(name, 0, {"hd": np.array(cases)}, 1, 1, 0.0)
@@ -61,7 +53,6 @@ def test_excluded_cases_are_paired_and_counted():
     results = Results([record("a", 1.0, 5.0, math.nan), record("b", 4.0, math.nan, 9.0)])
     assert results.difference("a", "b", "hd") == [-3.0]
     assert results.cases("a", "b", "hd").tolist() == [-3.0]
-    assert np.isnan(results.cases("a", "b", "hd", drop_nan=False)).tolist() == [False, True, True]
     assert results.mean("a", "hd") == 3.0 and results.excluded("a", "hd") == 1
     assert results.table().loc["a", "hd"] == "3.000 [1 excluded]"
 
