@@ -55,7 +55,7 @@ if (gpu := status.gpu_table(rows)) is not None:
 # The chapters alone. The line marks the five minutes that a lesson may take on two CPU cores; a chapter
 # that needs more says so in its box.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Horizontal bars for each chapter, the slowest on top: on the left the minutes of its stored run, on the right its peak memory in GiB"}}
+# %% mystnb={"image": {"alt": "Horizontal bars for each chapter, the slowest on top: on the left the minutes of its stored run, on the right its peak memory in GiB"}} tags=["hide-input"]
 shown = [row for row in rows if row.kind == "chapter" and row.seconds]
 shown.sort(key=lambda row: row.seconds)
 plotting.style()

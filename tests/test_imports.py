@@ -1,4 +1,4 @@
-"""Who may import whom (DESIGN, 1), read from every import of both packages."""
+"""Who may import whom (`BELOW`), read from every import of both packages."""
 
 import ast
 import subprocess

@@ -96,7 +96,7 @@ def signals(seed: int, outliers: float = s.outliers) -> np.ndarray:
     return values + hit * artefact.uniform(1, 5, size)
 
 
-# %% tags=["thumbnail"] mystnb={"image": {"alt": "Measurements of one signal. Most lie around the true level, a few far above; the mean lies too high, the median on the level."}}
+# %% mystnb={"image": {"alt": "Measurements of one signal. Most lie around the true level, a few far above; the mean lies too high, the median on the level."}} tags=["thumbnail"]
 signal = signals(run.seed)[0]
 figure, axes = plt.subplots(figsize=(6, 3.4), layout="constrained")
 axes.plot(signal, "o", color="0.4", label="measurements")

@@ -151,7 +151,7 @@ def best_path(h: np.ndarray, delta: int) -> tuple[np.ndarray, np.ndarray]:
 # Those are all the lines that exact optimisation takes here. Before we look at why they work, look
 # at what they find.
 
-# %% tags=["thumbnail"] mystnb={"image": {"alt": "A bright strip above a dark one with three lines along their border. The best row of each column jumps; the greedy line leaves the border along a bright streak; dynamic programming stays on the border through the faint part."}}
+# %% mystnb={"image": {"alt": "A bright strip above a dark one with three lines along their border. The best row of each column jumps; the greedy line leaves the border along a bright streak; dynamic programming stays on the border through the faint part."}} tags=["thumbnail"]
 paths = {
     "best row of each column": (h.argmin(1), PALETTE["sky"], ":"),
     "greedy": (follow(h, s.delta), PALETTE["vermilion"], "-"),
@@ -651,7 +651,7 @@ widgets.frames(
 # it, for all samples in two sweeps, and draw by how much it exceeds the optimum. (Use open paths. A
 # sweep from the right is a sweep from the left on the strip turned round.)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "The price of forcing the path through each sample of the strip: a narrow valley along the border that widens where the border is faint, with a spur along the streak."}}
+# %% mystnb={"image": {"alt": "The price of forcing the path through each sample of the strip: a narrow valley along the border that widens where the border is faint, with a spur along the streak."}} tags=["hide-input"]
 forward = best_path(h, s.delta)[1]
 backward = best_path(h[::-1], s.delta)[1][::-1]
 through = forward + backward - h  # h was counted by both

@@ -144,7 +144,7 @@ unary = likelihood_costs(image, s.noise)
 # can ask for labels that *agree*: neighbours with different labels pay a price too, and we want the
 # labelling with the smallest sum.
 
-# %% tags=["thumbnail"] mystnb={"image": {"alt": "Four panels of a bright organ with a thin vessel. The noisy image; each pixel for itself, which is full of speckles; blurred and thresholded, with a ragged vessel; and the minimum cut, with smooth outlines."}}
+# %% mystnb={"image": {"alt": "Four panels of a bright organ with a thin vessel. The noisy image; each pixel for itself, which is full of speckles; blurred and thresholded, with a ragged vessel; and the minimum cut, with smooth outlines."}} tags=["thumbnail"]
 WEIGHT = 0.6
 labels, energy = graphcut.binary_mrf_map(unary, potts(truth.shape, 8, WEIGHT), 8)
 blurred = [gaussian_filter(image[0, 0].numpy(), b) > np.mean(GREYS) for b in (1, 1.5, 2)]
@@ -778,7 +778,7 @@ widgets.frames(
 # *forced* to the other label (its *min-marginal* difference), and draw it. A kept grid makes the
 # many cuts cheap.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Left, the noisy organ with its cut; right, the extra energy of forcing each pixel to the other label: small along the border and in the vessel, large inside and far outside."}}
+# %% mystnb={"image": {"alt": "Left, the noisy organ with its cut; right, the extra energy of forcing each pixel to the other label: small along the border and in the vessel, large inside and far outside."}} tags=["hide-input"]
 crop = (slice(14, 60), slice(6, 62))
 prices = unary[0][(slice(None), *crop)]
 smooth = potts(prices.shape[1:], 8, WEIGHT)
@@ -810,7 +810,7 @@ print(f"{unsure.mean():.0%} of the pixels are cheap to turn; {wrong[unsure].sum(
 # all noise levels? First guess; then count wrong pixels over weights, for three levels of noise and
 # several draws.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Share of wrong pixels against the weight, one curve per noise level: each falls, has a flat minimum, and rises again; with more noise it lies higher and rises sooner."}}
+# %% mystnb={"image": {"alt": "Share of wrong pixels against the weight, one curve per noise level: each falls, has a flat minimum, and rises again; with more noise it lies higher and rises sooner."}} tags=["hide-input"]
 trial = np.array([0, 0.15, 0.3, 0.45, 0.6, 0.75, 0.9, 1.2, 1.8, 2.5])
 fig, ax = plt.subplots(figsize=(5, 2.9))
 for noise in (0.15, 0.25, 0.4):

@@ -249,7 +249,7 @@ def draw_plane(ax: plt.Axes, mu: np.ndarray, sigma: np.ndarray) -> None:
 # %% [markdown]
 # Three columns, each a picture:
 
-# %% tags=["thumbnail"] mystnb={"image": {"alt": "Three planes with axes s1 and s2. Ellipses surround the point mu. Left, mu lies in the allowed half above the diagonal and is the solution. Middle and right, mu lies below, and the solution is where an ellipse touches the diagonal; there two opposite arrows balance. Right, the ellipses are narrow in s1, so that s1 has moved less than s2."}}
+# %% mystnb={"image": {"alt": "Three planes with axes s1 and s2. Ellipses surround the point mu. Left, mu lies in the allowed half above the diagonal and is the solution. Middle and right, mu lies below, and the solution is where an ellipse touches the diagonal; there two opposite arrows balance. Right, the ellipses are narrow in s1, so that s1 has moved less than s2."}} tags=["thumbnail"]
 fig, axes = plt.subplots(1, 3, figsize=(WIDTH, 2.7))
 cases = {
     "in order": (3, 6, 1, 1.4),
@@ -1169,7 +1169,7 @@ print(f"Gradients differ by at most {(by_layer - by_blocks).abs().max():.0e}")
 # $10^{-11}$. Guess first: where does it turn, and which of the numbers in $K$ is to blame? Then
 # find a system of equations without that number. (Look at `limit_gradient`.)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Errors against the duality gap at which the solver stops, on logarithmic axes. The error of the rows falls as the gap shrinks. That of the gradient through K falls and then rises again; that of the gradient through the contact forces goes on falling."}}
+# %% mystnb={"image": {"alt": "Errors against the duality gap at which the solver stops, on logarithmic axes. The error of the rows falls as the gap shrinks. That of the gradient through K falls and then rises again; that of the gradient through the contact forces goes on falling."}} tags=["hide-input"]
 floors = np.logspace(-2, -11, 10)
 curves = {"rows s": [], "gradient, by K": [], "gradient, by contact forces": []}
 inputs, loss = (mu_r[keep], sigma2_r[keep]), weights[keep]

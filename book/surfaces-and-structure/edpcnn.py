@@ -749,7 +749,7 @@ for phase in ("ED", "ES"):
 # slices below. Where EDPCNN fails it fails as a whole: the prior that carries a contour over weak edges
 # also holds it on wrong ones.
 
-# %% tags=["thumbnail"] mystnb={"image": {"alt": "Best, median and worst test slice of EDPCNN with its errors, and the U-Net's errors on the same slices below."}}
+# %% mystnb={"image": {"alt": "Best, median and worst test slice of EDPCNN with its errors, and the U-Net's errors on the same slices below."}} tags=["thumbnail"]
 first = run.seeds[0]
 edp = results.get(f"EDPCNN ({few})", first)
 base = results.get(f"U-Net ({few})", first)
@@ -1145,7 +1145,7 @@ print(f"broken between the last and the first ray: {broken.float().mean():.0%} o
 # $\delta$ at test time, without new training, on the output maps of EDPCNN and of the U-Net. Which
 # of them needs the band?
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Dice over the band delta at test time for the maps of EDPCNN and of the U-Net."}}
+# %% mystnb={"image": {"alt": "Dice over the band delta at test time for the maps of EDPCNN and of the U-Net."}} tags=["hide-input"]
 deltas = (1, 2, 3, 5, 7, 10)
 by_delta = {
     name: (np.array(deltas), np.array([

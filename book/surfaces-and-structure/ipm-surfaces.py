@@ -808,7 +808,7 @@ for name, change in (("the network's σ", lambda v: v), ("equal σ", torch.ones_
 # Chosen by the mean error of IPM, first seed; *no IPM* beside it on the same image. Orange is the truth, blue
 # the network.
 
-# %% tags=["thumbnail"] mystnb={"image": {"alt": "Best, median and worst test image of IPM with predicted and true surfaces, and the output of the network without IPM on the same images."}}
+# %% mystnb={"image": {"alt": "Best, median and worst test image of IPM with predicted and true surfaces, and the output of the network without IPM on the same images."}} tags=["thumbnail"]
 case_error = np.nanmean(np.reshape(results.value("IPM", first, "masd"), (-1, n_surfaces)), axis=1)
 ranking = np.argsort(case_error)
 cases = {"best": ranking[0], "median": ranking[len(ranking) // 2], "worst": ranking[-1]}
@@ -1287,7 +1287,7 @@ assert torch.allclose(by_hand, through, atol=1e-8), "the layer's gradient is not
 # by an error whose size its variance admits, and compare: no ordering, sorting, running maximum, column
 # problem, and column problem with equal variances.
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Mean error over the size of the error of the lost guesses, for no ordering, sorting, running maximum, and the column problem with and without the right variances."}}
+# %% mystnb={"image": {"alt": "Mean error over the size of the error of the lost guesses, for no ordering, sorting, running maximum, and the column problem with and without the right variances."}} tags=["hide-input"]
 out = results.get("no IPM", first).extras["out"]
 levels = (0.0, 5.0, 10.0, 20.0, 40.0)
 ways_to_order = {

@@ -838,7 +838,7 @@ print(f"without the contrast term (w3 = 0): w = ({', '.join(f'{float(v):.3f}' fo
 #
 # Test images by the Jaccard index of *joint* (first seed). Green: rightly inside; orange: wrongly; blue: missed.
 
-# %% tags=["thumbnail"] mystnb={"image": {"alt": "Best, median and worst test image: image with the true outline, and the errors of the network alone, of the piecewise CRF, of longer training with a CRF and of joint training."}}
+# %% mystnb={"image": {"alt": "Best, median and worst test image: image with the true outline, and the errors of the network alone, of the piecewise CRF, of longer training with a CRF and of joint training."}} tags=["thumbnail"]
 scores = results.value("joint", first, "jaccard")
 order = np.argsort(-scores)
 cases = {"best": order[0], "median": order[len(order) // 2], "worst": order[-1]}

@@ -687,7 +687,7 @@ print(
 #
 # Best, median and worst test B-scan of the proposed network (first seed), with the errors of all three below.
 
-# %% tags=["thumbnail"] mystnb={"image": {"alt": "Best, median and worst test B-scan with the borders that the proposed network finds, and below each the error of Bruch's membrane per column for all three networks."}}
+# %% mystnb={"image": {"alt": "Best, median and worst test B-scan with the borders that the proposed network finds, and below each the error of Bruch's membrane per column for all three networks."}} tags=["thumbnail"]
 preds = {arm: layers.get(arm, first).extras["test"] for arm in ("proposed", "base 1", "base 2")}
 per_image = torch.nanmean(boundary_mae(preds["proposed"], test["surfaces"], test["valid"]), 1)
 order = per_image.argsort()

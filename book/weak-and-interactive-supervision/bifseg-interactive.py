@@ -527,7 +527,7 @@ def cases(part, seed=first):
 # was trained on. (Their organs: left atrium, prostate, hippocampus. The phantom's kinds are modelled on their
 # shapes, no more. Neither is good at all three.)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Training loss and Dice on the tuning crops over the updates for three seeds."}}
+# %% mystnb={"image": {"alt": "Training loss and Dice on the tuning crops over the updates for three seeds."}} tags=["hide-input"]
 figure, axes = plt.subplots(1, 2, figsize=(7, 2.2))
 for seed in run.seeds:
     history = nets.get("CNN", seed).extras["history"]
@@ -811,7 +811,7 @@ plotting.paper_table(
 #
 # All arms, mean over the unseen crops; the bands of two of them are the mean ± its standard error:
 
-# %% tags=["thumbnail", "hide-input"] mystnb={"image": {"alt": "Dice on unseen organs over the number of scribbles, for BIFSeg, the same without weights, graph cut with the same and with its own scribbles, Boykov–Jolly and GrabCut."}}
+# %% mystnb={"image": {"alt": "Dice on unseen organs over the number of scribbles, for BIFSeg, the same without weights, graph cut with the same and with its own scribbles, Boykov–Jolly and GrabCut."}} tags=["thumbnail", "hide-input"]
 LOOK = {
     "BIFSeg": ("black", "-"),
     "BIFSeg, w = 1": (plotting.PALETTE["purple"], "-"),
@@ -956,7 +956,7 @@ by_hand = {"classic, true labels": transfer(drawn_by_hand, None)}
 loop = loop + compare.run_arms(by_hand, run.seeds[:1])
 loop.same_budget(*both, *by_hand)
 
-# %% tags=["hide-input"] mystnb={"image": {"alt": "Validation Dice over the updates for the network from generalised weights, from scratch, and from scratch with true labels."}}
+# %% mystnb={"image": {"alt": "Validation Dice over the updates for the network from generalised weights, from scratch, and from scratch with true labels."}} tags=["hide-input"]
 figure, axis = plt.subplots(figsize=(5.2, 2.6))
 styles = {
     "from generalised": (".-", "black"),

@@ -77,7 +77,7 @@ def run(
     \b
     medseg run edpcnn --scale smoke
     medseg run edpcnn --seed 3 --set 'n_train=[20]'
-    medseg run edpcnn --scale paper -p data_dir ~/ACDC -p device cuda
+    medseg run edpcnn --scale paper -p dataset acdc -p data_dir ~/ACDC --device cuda
     medseg run --all --scale smoke --workers 2
     """
     from medseg_book.run import run as runner

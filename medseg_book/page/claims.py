@@ -110,7 +110,7 @@ def check(
         ValueError: an id that is malformed or taken; not exactly one bound; no values; NaN or
             infinity (NaN is allowed with `unit="case"`); seeds with unequal numbers of cases.
 
-    Taught in: edpcnn.
+    Taught in: all chapters.
     """
     _free(id)
     outcome = decide(

@@ -40,7 +40,7 @@ def t_interval(values: ArrayLike, *, ci: float = 0.95) -> Interval:
     Raises:
         ValueError: if there are fewer than two values, or one is NaN or infinite.
 
-    Taught in: edpcnn.
+    Taught in: all chapters.
     """
     from scipy import stats
 
@@ -73,7 +73,7 @@ def bootstrap_ci(
     Raises:
         ValueError: if there are no values, one is NaN or infinite, or `unit` has another length.
 
-    Taught in: edpcnn.
+    Taught in: all chapters.
     """
     x = _vector(values, "values", at_least=1)
     _check_ci(ci)
@@ -106,7 +106,7 @@ def paired_test(
     Raises:
         ValueError: if the lengths differ, there are fewer than two pairs, or one is not finite.
 
-    Taught in: edpcnn.
+    Taught in: selected-dimensions-oct.
     """
     from scipy import stats
 

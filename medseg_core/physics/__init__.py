@@ -1,1 +1,1 @@
-"""How images come to be: noise laws, deformation, shapes. Pure functions, explicit generators."""
+"""How images come to be: noise, deformation, shapes, acoustics. Pure functions."""

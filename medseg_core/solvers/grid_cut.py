@@ -8,6 +8,7 @@ Pixel p is tied to the source by max(d_p, 0) and to the sink by max(−d_p, 0); 
 side after the cut (Boykov and Kolmogorov 2004) is labelled 1. Building costs about as much as
 cutting, and a maximum flow stays a flow when ties to the terminals change, so a kept grid gains
 twice: its memory stays, and with unchanged weights its flow does too (Kohli and Torr 2007).
+Taught in: graph-cuts, max-margin-crf.
 """
 
 from __future__ import annotations

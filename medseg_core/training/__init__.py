@@ -1,1 +1,1 @@
-"""What training loops share: device, budgeted fit, samplers, arms, patches, synthetic gradients."""
+"""What training loops share: device, budgeted fit, samplers, augmentation."""

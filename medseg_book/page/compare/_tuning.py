@@ -103,7 +103,7 @@ def tuned(
         ValueError: no arm, or an arm without a value or with one twice.
         RuntimeError: a trial failed; names the arm, its value and the seed.
 
-    Taught in: all chapters.
+    Taught in: edpcnn, ipm-surfaces, max-margin-crf, selected-dimensions-oct.
     """
     grids = {arm: list(grid[arm] if isinstance(grid, Mapping) else grid) for arm in makers}
     for arm, values in grids.items():

@@ -25,6 +25,20 @@ def _pair(c: Chapter) -> Iterator[str]:
             return
 
 
+@rule("jupytext")
+def _jupytext(c: Chapter) -> Iterator[str]:
+    """JupyterLab refuses to open a pair whose .ipynb is the newer file, unless Jupytext finds no
+    difference; after `git pull` it often is. A stored cell's metadata stand in alphabetical order.
+    """
+    import jupytext
+
+    source, stored = (jupytext.writes(jupytext.read(p), "py:percent") for p in (c.source, c.stored))
+    for ours, theirs in zip(source.splitlines(), stored.splitlines(), strict=False):
+        if ours != theirs:
+            yield f"Jupytext reads {theirs!r} in {c.stored.name}, {ours!r} in {c.source.name}"
+            return
+
+
 @rule("stale")
 def _stale(c: Chapter) -> Iterator[str]:
     record = c.outputs.metadata.get("medseg", {})

@@ -3,8 +3,8 @@
     E(y) = Σᵢ −log P(yᵢ) + λ Σ_{i,j} [yᵢ ≠ yⱼ] exp(−(Xᵢ − Xⱼ)² / 2σ²) / r_ij
 
 over labels that agree with the user's scribbles: a conditional random field (Groff 2018, equations
-1 to 3; the energy of Boykov and Jolly 2001). The deck prints yᵢ ≠ yⱼ for both cases of equation 3
-and loses the sign and σ in the capacities; this is the energy that it means. Scribbles are label
+1 to 3; the energy of Boykov and Jolly 2001). Those slides print yᵢ ≠ yⱼ for both cases of equation
+3, and lose the sign and σ in the capacities; this is the energy that is meant. Scribbles are label
 maps: 1 object, 0 background, 255 none. Distances r count in pixels: resample an image whose voxels
 are no cubes first.
 """

@@ -1,7 +1,7 @@
 """The chapter's experiment: its settings, data, networks, and the arms that are compared.
 
 Two tasks: "layers", the heights of three borders per column, and "ga", whether a column has
-geographic atrophy.
+geographic atrophy. Taught in: selected-dimensions-oct.
 """
 
 from __future__ import annotations

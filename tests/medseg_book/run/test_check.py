@@ -30,7 +30,7 @@ overrides: dict = {}  # settings
 # %% [markdown]
 # ## The problem
 
-# %% tags=["thumbnail"] mystnb={"image": {"alt": "A dot"}}
+# %% mystnb={"image": {"alt": "A dot"}} tags=["thumbnail"]
 figure()
 
 # %% [markdown]
@@ -151,7 +151,7 @@ SOURCES = [
     ("Exercise 2 (code)", "Exercise 2 (think)", "exercises", "no exercise to code"),
     ("{dropdown}", "{note}", "exercises", '"Exercise 1 (think)" has no folded solution'),
     ('tags=["hide-cell"]', "", "exercises", '"Exercise 3 (experiment)" has no folded'),
-    ('tags=["thumbnail"] ', "", "thumbnail", "tagged `thumbnail`, found 0"),
+    (' tags=["thumbnail"]', "", "thumbnail", "tagged `thumbnail`, found 0"),
     ("solution = 1", "x = 1\n" * 41, "cell-length", "has 41 lines, at most 40"),
     ("solution = 1", "W.Play()", "static", 'cell 10 ("Exercise 2 (code)") uses Play'),
     ("solution = 1", "s.observe(f)", "static", "uses observe"),
@@ -352,3 +352,15 @@ def test_pictures_are_not_searched_for_paths():
 def test_absolute_paths(content, found, tmp_path):
     root = type(tmp_path)("/srv/clone")
     assert cells.absolute_path(content, root) == found
+
+
+def test_a_pair_that_jupytext_calls_different(chapter):
+    """In the order that nbformat stores, a pair opens whichever file is the newer one."""
+    path = chapter.source
+    text = path.read_text()
+    tags, alt = 'tags=["thumbnail"]', 'mystnb={"image": {"alt": "A dot"}}'
+    turned = text.replace(f"{alt} {tags}", f"{tags} {alt}")
+    assert turned != text
+    path.write_text(turned)
+    (message,) = [message for rule, message in breaches(chapter) if rule == "jupytext"]
+    assert "thumbnail" in message
