@@ -24,6 +24,11 @@ def show(bundle: dict[str, Any]) -> None:
         print(bundle["text/plain"])
 
 
+def variables() -> dict[str, Any]:
+    """The variables of the notebook that runs, by name; none outside of one."""
+    return sys.modules["IPython"].get_ipython().user_ns if in_notebook() else {}
+
+
 def html(text: str) -> str:
     """A line of prose as HTML: `code` between back-quotes; formulas ($...$) are left to MathJax."""
     return re.sub(r"`([^`]+)`", r"<code>\1</code>", _html.escape(" ".join(text.split()), False))

@@ -90,7 +90,8 @@ def _verdicts(known: Sequence[Claim], record: Mapping[str, Any]) -> str:
     for verdict in (FAILS, NOISE):
         ids = [c.id for c in whole(known) if c.verdict == verdict]
         named += [f"{verdict}: {', '.join(ids)}"] if ids else []
-    rest = f" {'; '.join(named).capitalize()}." if named else ""
+    line = "; ".join(named)
+    rest = f" {line[0].upper()}{line[1:]}." if line else ""
     return f"**The verdicts.** {table.summary(known, record)}{rest}"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import json
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -38,7 +37,7 @@ def _same_run(notebook: Mapping[str, Any]) -> bool:
     records, now = list(_payloads(notebook, claims.MIME)), claims.context()
     if not records or any(records[-1].get(key) != value for key, value in now.items()):
         return False
-    variables = sys.modules["IPython"].get_ipython().user_ns if display.in_notebook() else {}
+    variables = display.variables()
     return all(
         name == "device" or variables.get(name, default) == default
         for name, default in _defaults(notebook)
