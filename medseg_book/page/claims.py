@@ -65,6 +65,11 @@ def reset(**context: Any) -> None:
     _run = _Run({**CONTEXT, **context})
 
 
+def context() -> dict[str, Any]:
+    """The run that the claims belong to, as `reset` took it."""
+    return dict(_run.context)
+
+
 def check(
     id: str,
     text: str,

@@ -44,21 +44,21 @@ def markdown(claims: Sequence[Claim], context: Mapping[str, Any]) -> str:
     """A pipe table with the likely reasons of what fails underneath."""
     rows = [
         (
-            f"**{c.id}** {_escape(c.text)}",
-            _escape(c.paper) or "–",
-            _escape(measured(c)),
-            _escape(verdict(c)),
+            f"**{c.id}** {escape(c.text)}",
+            escape(c.paper) or "–",
+            escape(measured(c)),
+            escape(verdict(c)),
         )
         for c in claims
     ]
     head = ("claim", "paper", "measured", "verdict")
     lines = [f"| {' | '.join(row)} |" for row in (head, ("---",) * 4, *rows)]
     reasons = [
-        f"- **{c.id}** ({c.verdict}): {_escape(c.if_fails)}" for c in claims if _has_reason(c)
+        f"- **{c.id}** ({c.verdict}): {escape(c.if_fails)}" for c in claims if _has_reason(c)
     ]
     if reasons:
         lines += ["", "Likely reasons:", "", *reasons]
-    return "\n".join([*(lines if rows else []), "", _escape(_summary(claims, context))]).strip()
+    return "\n".join([*(lines if rows else []), "", escape(summary(claims, context))]).strip()
 
 
 def plain(claims: Sequence[Claim], context: Mapping[str, Any]) -> str:
@@ -68,7 +68,7 @@ def plain(claims: Sequence[Claim], context: Mapping[str, Any]) -> str:
         lines += [f"{c.id:<5}{verdict(c)}: {c.text}"]
         lines += [f"     measured {measured(c)}; paper {c.paper or '–'}"]
         lines += [f"     likely reason: {c.if_fails}"] if _has_reason(c) else []
-    return "\n".join([*lines, _summary(claims, context)])
+    return "\n".join([*lines, summary(claims, context)])
 
 
 def verdict(claim: Claim) -> str:
@@ -134,9 +134,14 @@ def _number(value: float, places: int | None = None, plus: bool = False) -> str:
     return text.replace("-", "−")
 
 
-def _summary(claims: Sequence[Claim], context: Mapping[str, Any]) -> str:
-    whole = [c for c in claims if c.id[-1].isdecimal()]  # parts count through what they make up
-    judged = [c for c in whole if c.verdict in (HOLDS, FAILS, NOISE)]
+def whole(claims: Sequence[Claim]) -> list[Claim]:
+    """The claims without their parts, which count through what they make up."""
+    return [c for c in claims if c.id[-1].isdecimal()]
+
+
+def summary(claims: Sequence[Claim], context: Mapping[str, Any]) -> str:
+    """How many of the judged claims hold, and in which run."""
+    judged = [c for c in whole(claims) if c.verdict in (HOLDS, FAILS, NOISE)]
     count = sum(c.verdict == HOLDS for c in judged)
     where = f"{context['scale']} scale, seed {context['seed']}, {context['device']}"
     where += ", extended" if context["extended"] else ""
@@ -149,7 +154,7 @@ def _summary(claims: Sequence[Claim], context: Mapping[str, Any]) -> str:
     return f"{count} of {len(judged)} judged {verb} ({where})."
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
     """Keep text in its table cell: one line, no bars, no accidental HTML tag."""
     text = " ".join(text.split()).replace("|", "\\|")
     return re.sub(r"<(?=[A-Za-z/!?])", r"\\<", text)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html as _html
+import re
 import sys
 from typing import Any
 
@@ -20,6 +22,21 @@ def show(bundle: dict[str, Any]) -> None:
         display(bundle, raw=True)
     else:
         print(bundle["text/plain"])
+
+
+def variables() -> dict[str, Any]:
+    """The variables of the notebook that runs, by name; none outside of one."""
+    return sys.modules["IPython"].get_ipython().user_ns if in_notebook() else {}
+
+
+def html(text: str) -> str:
+    """A line of prose as HTML: `code` between back-quotes; formulas ($...$) are left to MathJax."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", _html.escape(" ".join(text.split()), False))
+
+
+def caption(text: str) -> str:
+    """What stands under a picture, as HTML that the page and JupyterLab typeset alike."""
+    return f'<p class="medseg-caption mathjax_process">{html(text)}</p>'
 
 
 def attended_shell() -> Any:

@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medseg_book.page import claims, display, provenance
+from medseg_book.page import claims, display, exercises, provenance
 from medseg_core import checks, rng
 
 if TYPE_CHECKING:
@@ -111,6 +111,7 @@ def begin(
     )
     record = _record(run, changes)
     claims.reset(**{k: record[k] for k in (*claims.CONTEXT,)})
+    exercises.reset()
     line = _line(run, changes)
     display.show({"text/plain": line.replace("**", ""), "text/markdown": line, MIME: record})
     return run

@@ -27,6 +27,7 @@ def frames(
     *,
     start: Mapping[str, Any] | None = None,
     alt: str = "",
+    caption: str = "",
     labels: Mapping[str, str] | None = None,
     width: int | None = None,
     target_bytes: int = 200_000,
@@ -44,6 +45,7 @@ def frames(
         axes: values of each slider, in order, or {label: value}. The first axis is the outer one.
         start: value (or label) that a slider shows first; otherwise its first.
         alt: what the picture shows, for readers who cannot see it; the sliders' values are added.
+        caption: stands under the picture: what is drawn, and what to see in it.
         labels: text beside a slider; otherwise the axis's name.
         width: width on the page in pixels; otherwise 100 per inch of a figure, and small arrays are
             enlarged. A narrow page shrinks it.
@@ -91,7 +93,8 @@ def frames(
         )
         tooltips.append(f"{alt}; {at}" if alt else at)
     encoded = _frames.encode(pictures, target_bytes, MAX_BYTES)
-    return _linked(encoded, tooltips, axes, texts, first, width or min(PAGE_PX, picture.width))
+    width = width or min(PAGE_PX, picture.width)
+    return _linked(encoded, tooltips, axes, texts, first, width, caption)
 
 
 def live(render: Callable[..., Any], **controls: Any) -> Any:
@@ -181,6 +184,7 @@ def _linked(
     texts: Mapping[str, str],
     first: Mapping[str, int],
     width: int,
+    caption: str,
 ) -> ipywidgets.VBox:
     """Sliders linked in the browser to nested stacks, the first axis outermost."""
     import ipywidgets as W
@@ -216,6 +220,7 @@ def _linked(
         level = [W.Stack(c, selected_index=slider.index, layout=around) for c in children]
         for stack in level:
             W.jslink((slider, "index"), (stack, "selected_index"))
-    box = W.VBox([*sliders, *level], layout=W.Layout(max_width="100%"))
+    words = [W.HTMLMath(display.caption(caption))] if caption else []
+    box = W.VBox([*sliders, *level, *words], layout=W.Layout(max_width="100%"))
     box.add_class("medseg-frames")
     return box

@@ -65,6 +65,8 @@ def exercises(nb: NotebookNode, pattern: re.Pattern[str]) -> list[tuple[str, boo
 
 
 def _folded(cell: NotebookNode, title: str) -> bool:
+    if "solution" in notebook.tags(cell):
+        return True
     if cell.cell_type == "code":
         return bool({"hide-input", "hide-cell"} & set(notebook.tags(cell)))
     here = cell.source.split(title, 1)[-1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from . import modules, notebook
+from . import measures, modules, notebook
 from .catalogue import Chapter
 from .rules import RULES
 
@@ -29,10 +29,16 @@ def check(chapter: Chapter) -> Verdict:
     if not stored:
         message = f"{chapter.stored.name} is missing: medseg refresh {chapter.slug}"
         verdict.problems.append(("pair", message))
+    shaped = measures.in_new_shape(chapter)
     for rule in RULES:
-        if chapter.kind in rule.kinds and (stored or rule.source):
-            verdict.problems += [(rule.id, message) for message in rule.check(chapter)]
-    verdict.notes = _core_notes(chapter)
+        if chapter.kind not in rule.kinds or not (stored or rule.source):
+            continue
+        messages = list(rule.check(chapter))
+        if rule.shape and not shaped:
+            verdict.notes += [f"[{rule.id}] for the new shape: {message}" for message in messages]
+        else:
+            verdict.problems += [(rule.id, message) for message in messages]
+    verdict.notes += _core_notes(chapter)
     return verdict
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import ipywidgets as W
 
 from medseg_book.page.pad.strokes import BACKGROUND, OBJECT
-from medseg_book.page.plotting import PALETTE
+from medseg_book.page.plotting import ROLES
 
 AXES = ("slices", "rows", "columns")  # what a volume's three axes count
-COLOURS = {OBJECT: PALETTE["orange"], BACKGROUND: PALETTE["sky"]}
-CONTOUR, TRUTH = PALETTE["yellow"], PALETTE["purple"]
+COLOURS = {OBJECT: ROLES["object"], BACKGROUND: ROLES["background"]}
+CONTOUR, TRUTH = ROLES["result"], ROLES["truth"]
 
 
 class Controls:

@@ -7,18 +7,30 @@ holds one: (H, W), (1, H, W), (1, 1, H, W), or with three channels (3, H, W), (H
 Importing it loads neither matplotlib nor Pillow.
 """
 
-from medseg_book.page.plotting._look import CYCLE, ERRORS, ON_IMAGE, PALETTE, PANEL, WIDTH, style
+from medseg_book.page.plotting._look import (
+    BASELINES,
+    CYCLE,
+    ERRORS,
+    ON_IMAGE,
+    PALETTE,
+    PANEL,
+    ROLES,
+    WIDTH,
+    style,
+)
 from medseg_book.page.plotting._pictures import errors, images, overlay
 from medseg_book.page.plotting._png import show
 from medseg_book.page.plotting._tables import Table, paper_table
 from medseg_book.page.plotting._terrain import surfaces
 
 __all__ = [
+    "BASELINES",
     "CYCLE",
     "ERRORS",
     "ON_IMAGE",
     "PALETTE",
     "PANEL",
+    "ROLES",
     "WIDTH",
     "Table",
     "errors",

@@ -22,6 +22,18 @@ ERRORS = {
     "false negative": PALETTE["sky"],
     "wrong class": PALETTE["yellow"],
 }
+# One thing, one colour, through the whole book (book/guide/how-to-read-claims.md).
+ROLES = {
+    # over images: regions, contours and scribbles
+    "object": PALETTE["orange"],
+    "background": PALETTE["sky"],
+    "truth": PALETTE["purple"],
+    "result": PALETTE["yellow"],
+    # in charts
+    "method": PALETTE["blue"],
+    "floor": "0.55",  # what needs no learning, and what no method can beat
+}
+BASELINES = tuple(PALETTE[c] for c in ("vermilion", "green", "purple", "orange", "sky"))
 WIDTH = 7.0  # inches: 700 px of a page
 PANEL = 2.4  # inches: the widest single image
 

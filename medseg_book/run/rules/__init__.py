@@ -5,7 +5,7 @@ a message says which promise is broken. Rules marked `source` need no stored run
 """
 
 # Each registers its rules, which are checked in this order.
-from . import _run, _parts, _outputs, _place  # noqa: F401, I001
+from . import _run, _parts, _exercises, _outputs, _budget, _place  # noqa: F401, I001
 from ._registry import RULES
 
 __all__ = ["RULES"]

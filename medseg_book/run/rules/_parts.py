@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Iterator
 
-from .. import cells, notebook
+from .. import cells, measures, notebook
 from ..catalogue import Chapter
 from ..parameters import STANDARD
 from ._registry import FULL, rule
@@ -18,25 +17,27 @@ HEADINGS = (
     "Evaluation",
     "Explore",
     "Claims",
+    "Self-test",
     "Exercises",
     "On real data",
+    "To take away",
 )
-EXERCISE = re.compile(r"Exercise\b", re.IGNORECASE)
-EXERCISE_KINDS = ("think", "code", "experiment")
+OLD_HEADINGS = tuple(title for title in HEADINGS if title not in ("Self-test", "To take away"))
 
 
 @rule("headings", *FULL, source=True)
 def _headings(c: Chapter) -> Iterator[str]:
+    headings = HEADINGS if measures.in_new_shape(c) else OLD_HEADINGS
     second = [title for _, level, title in notebook.headings(c.code) if level == 2]
-    known = [title for title in second if title in HEADINGS]
-    for title in HEADINGS:
+    known = [title for title in second if title in headings]
+    for title in headings:
         if known.count(title) != 1:
             count = known.count(title)
             yield f'the heading "## {title}" must stand once, found {count} times'
-    if len(known) == len(HEADINGS) and tuple(known) != HEADINGS:
-        yield f"the headings must come in this order: {', '.join(HEADINGS)}"
+    if len(known) == len(headings) and tuple(known) != headings:
+        yield f"the headings must come in this order: {', '.join(headings)}"
     for title in second:
-        if title not in HEADINGS:
+        if title not in headings:
             yield f'"## {title}" is no heading of a chapter; use ### inside a part'
 
 
@@ -78,25 +79,6 @@ def _widgets(c: Chapter) -> Iterator[str]:
     count = cells.count_stacks(c.outputs)
     if count < 2:
         yield f"at least two static widgets (`widgets.frames`) are needed, found {count}"
-
-
-@rule("exercises", *FULL, source=True)
-def _exercises(c: Chapter) -> Iterator[str]:
-    exercises = cells.exercises(c.code, EXERCISE)
-    if len(exercises) < 3:
-        yield (
-            "at least three exercises are needed, each under a heading "
-            f'"### Exercise 1 (think)", found {len(exercises)}'
-        )
-    for kind in EXERCISE_KINDS:
-        if exercises and not any(kind in title.lower() for title, _ in exercises):
-            yield f'no exercise to {kind}: one heading must read "### Exercise ... ({kind})"'
-    for title, folded in exercises:
-        if not folded:
-            yield (
-                f'"{title}" has no folded solution: a {{dropdown}} directive, '
-                "or a code cell tagged `hide-input` or `hide-cell`"
-            )
 
 
 @rule("thumbnail", *FULL)

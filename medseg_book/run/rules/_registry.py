@@ -20,16 +20,19 @@ class Rule:
     kinds: tuple[str, ...]
     check: Check
     source: bool = False  # whether it looks at the source only, so that no run is needed
+    shape: bool = False  # whether it binds chapters in the new shape alone; others get notes
 
 
 RULES: list[Rule] = []
 
 
-def rule(id: str, *kinds: str, source: bool = False) -> Callable[[Check], Check]:
+def rule(
+    id: str, *kinds: str, source: bool = False, shape: bool = False
+) -> Callable[[Check], Check]:
     """Register a rule for the named kinds of notebook (all, if none is named)."""
 
     def register(check: Check) -> Check:
-        RULES.append(Rule(id, kinds or KINDS, check, source))
+        RULES.append(Rule(id, kinds or KINDS, check, source, shape))
         return check
 
     return register

@@ -325,9 +325,8 @@ def test_changed_modules_are_a_note(chapter):
     nb.cells[7].outputs[0].data[notebook.CLAIMS_MIME]["core"] = core
     nbformat.write(nb, chapter.stored)
     verdict = check(find_chapter(chapter.root, "tiny"))
-    assert verdict.ok and verdict.notes == [
-        "changed since its last run: medseg_book.run.errors, medseg_core.gone"
-    ]
+    said = "changed since its last run: medseg_book.run.errors, medseg_core.gone"
+    assert verdict.ok and verdict.notes[-1] == said
     same = {"medseg_book.run.check": provenance.source_hash(check_module.__file__)}
     nb.cells[7].outputs[0].data[notebook.CLAIMS_MIME]["core"] = same
     nbformat.write(nb, chapter.stored)
