@@ -43,7 +43,7 @@ extended: bool = False  # also what only a GPU has the time for
 overrides: dict = {}  # settings to change, for example {"n_signals": 400}
 level: float = 1.0  # the chapter's own parameter: the true level
 
-# %% tags=["hide-input"] mystnb={"code_prompt_show": "Set-up: imports and settings, 40 lines"}
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Set-up: imports and settings, 38 lines"}
 from dataclasses import dataclass
 
 import matplotlib.pyplot as plt
@@ -90,7 +90,7 @@ plotting.style()
 # five, always upwards, so that the mean is pulled away from the true level.
 
 
-# %% tags=["hide-input"] mystnb={"code_prompt_show": "The phantom, 8 lines"}
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "The phantom, 7 lines"}
 def signals(seed: int, outliers: float = s.outliers) -> np.ndarray:
     """(n_signals, n_samples) measurements of `level`, some of them wrong."""
     size = (s.n_signals, s.n_samples)
@@ -100,7 +100,7 @@ def signals(seed: int, outliers: float = s.outliers) -> np.ndarray:
     return values + hit * artefact.uniform(1, 5, size)
 
 
-# %% tags=["thumbnail", "hide-input"] mystnb={"image": {"alt": "Measurements of one signal. Most lie around the true level, a few far above; the mean lies too high, the median on the level."}, "code_prompt_show": "The figure, 14 lines"}
+# %% tags=["thumbnail", "hide-input"] mystnb={"image": {"alt": "Measurements of one signal. Most lie around the true level, a few far above; the mean lies too high, the median on the level."}, "code_prompt_show": "The figure, 13 lines"}
 signal = signals(run.seed)[0]
 figure, axes = plt.subplots(figsize=(6, 3))
 axes.plot(signal, "o", color="0.4", label="measurements")
@@ -126,7 +126,7 @@ plotting.show(
 # them. Which of the two lines follows, and how far does the other one go?
 
 
-# %% tags=["hide-input"] mystnb={"code_prompt_show": "The slider, 20 lines"}
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "The slider, 18 lines"}
 def moved(shift: float) -> plt.Figure:
     x = np.append(signals(run.seed, outliers=0.0)[0, :8], level + shift)
     figure, axes = plt.subplots(figsize=(6, 2))
@@ -178,7 +178,7 @@ assert agree, "the median from scratch is not NumPy's"
 # and the best, the median and the worst case.
 
 
-# %% tags=["hide-input"] mystnb={"code_prompt_show": "Errors of both arms, and the table, 22 lines"}
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "Errors of both arms, and the table, 21 lines"}
 def errors(seed: int, estimate, outliers: float = s.outliers) -> np.ndarray:
     """(n_signals,) absolute error on each of one seed's signals."""
     return np.abs(estimate(signals(seed, outliers), axis=1) - level)
@@ -208,7 +208,7 @@ plotting.Table(
 # question stands above: **from which share of outliers on does the median leave the level too?**
 
 
-# %% tags=["hide-input"] mystnb={"code_prompt_show": "The slider, 22 lines"}
+# %% tags=["hide-input"] mystnb={"code_prompt_show": "The slider, 21 lines"}
 def histogram(outliers: float) -> plt.Figure:
     x = signals(run.seed, outliers)
     figure, axes = plt.subplots(figsize=(6, 2.8))
