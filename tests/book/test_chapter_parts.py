@@ -39,7 +39,9 @@ def test_without_solutions_nothing_changes():
 
 @pytest.fixture
 def notebook():
-    known = Claim("C1", "It is so.", "holds", 0.2, 0.1, 0.3, 3, "seed", bound={"at_least": 0.1})
+    known = Claim(
+        "C1", "It is so.", "holds", 0.2, 0.1, 0.3, 3, "seed", bound={"at_least": 0.1}, null=0.0
+    )
     record = {**claims.CONTEXT, "claims": [dataclasses.asdict(known)]}
     outputs = [{"data": {claims.MIME: record}}]
     figure = cell("f()", "thumbnail", kind="code", outputs=[])

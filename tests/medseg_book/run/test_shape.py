@@ -16,7 +16,8 @@ MODEL = catalogue.find_chapter(ROOT, "chapter-template")
 @pytest.fixture
 def model(tmp_path):
     """The template as a chapter that a test may spoil: `(code, outputs)` are copies."""
-    source = tmp_path / "chapter-template.py"
+    source = tmp_path / "book" / "guide" / "chapter-template.py"
+    source.parent.mkdir(parents=True)
     source.write_bytes(MODEL.source.read_bytes())
     chapter = catalogue.Chapter("chapter-template", "guide", "template", source, tmp_path)
     chapter.__dict__["code"] = copy.deepcopy(MODEL.code)
