@@ -21,14 +21,15 @@ def fold(notebook: dict) -> None:
     for cell in notebook["cells"]:
         is_solution = TAG in cell["metadata"].get("tags", [])
         if is_solution != inside:
-            cells.append(prose(OPEN if is_solution else CLOSE))
+            cells.append(prose(OPEN if is_solution else CLOSE, len(cells)))
         cells.append(cell)
         inside = is_solution
-    notebook["cells"] = [*cells, prose(CLOSE)] if inside else cells
+    notebook["cells"] = [*cells, prose(CLOSE, len(cells))] if inside else cells
 
 
-def prose(source: str) -> dict:
-    return {"cell_type": "markdown", "metadata": {}, "source": source}
+def prose(source: str, place: int) -> dict:
+    """A cell; `place` makes its id its own."""
+    return {"cell_type": "markdown", "id": f"fold-{place}", "metadata": {}, "source": source}
 
 
 def read(app: Sphinx, docname: str, content: list[str]) -> None:

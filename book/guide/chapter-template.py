@@ -43,7 +43,7 @@ extended: bool = False  # also what only a GPU has the time for
 overrides: dict = {}  # settings to change, for example {"n_signals": 400}
 level: float = 1.0  # the chapter's own parameter: the true level
 
-# %% mystnb={"code_prompt_show": "Set-up: imports and settings, 40 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "Set-up: imports and settings, 38 lines"} tags=["hide-input"]
 from dataclasses import dataclass
 
 import matplotlib.pyplot as plt
@@ -90,7 +90,7 @@ plotting.style()
 # five, always upwards, so that the mean is pulled away from the true level.
 
 
-# %% mystnb={"code_prompt_show": "The phantom, 8 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "The phantom, 7 lines"} tags=["hide-input"]
 def signals(seed: int, outliers: float = s.outliers) -> np.ndarray:
     """(n_signals, n_samples) measurements of `level`, some of them wrong."""
     size = (s.n_signals, s.n_samples)
@@ -100,7 +100,7 @@ def signals(seed: int, outliers: float = s.outliers) -> np.ndarray:
     return values + hit * artefact.uniform(1, 5, size)
 
 
-# %% mystnb={"image": {"alt": "Measurements of one signal. Most lie around the true level, a few far above; the mean lies too high, the median on the level."}, "code_prompt_show": "The figure, 14 lines"} tags=["thumbnail", "hide-input"]
+# %% mystnb={"code_prompt_show": "The figure, 13 lines", "image": {"alt": "Measurements of one signal. Most lie around the true level, a few far above; the mean lies too high, the median on the level."}} tags=["thumbnail", "hide-input"]
 signal = signals(run.seed)[0]
 figure, axes = plt.subplots(figsize=(6, 3))
 axes.plot(signal, "o", color="0.4", label="measurements")
@@ -126,7 +126,7 @@ plotting.show(
 # them. Which of the two lines follows, and how far does the other one go?
 
 
-# %% mystnb={"code_prompt_show": "The slider, 20 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "The slider, 18 lines"} tags=["hide-input"]
 def moved(shift: float) -> plt.Figure:
     x = np.append(signals(run.seed, outliers=0.0)[0, :8], level + shift)
     figure, axes = plt.subplots(figsize=(6, 2))
@@ -178,7 +178,7 @@ assert agree, "the median from scratch is not NumPy's"
 # and the best, the median and the worst case.
 
 
-# %% mystnb={"code_prompt_show": "Errors of both arms, and the table, 22 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "Errors of both arms, and the table, 21 lines"} tags=["hide-input"]
 def errors(seed: int, estimate, outliers: float = s.outliers) -> np.ndarray:
     """(n_signals,) absolute error on each of one seed's signals."""
     return np.abs(estimate(signals(seed, outliers), axis=1) - level)
@@ -208,7 +208,7 @@ plotting.Table(
 # question stands above: **from which share of outliers on does the median leave the level too?**
 
 
-# %% mystnb={"code_prompt_show": "The slider, 22 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "The slider, 21 lines"} tags=["hide-input"]
 def histogram(outliers: float) -> plt.Figure:
     x = signals(run.seed, outliers)
     figure, axes = plt.subplots(figsize=(6, 2.8))
@@ -307,7 +307,7 @@ exercises.check("ex1", share, within=0.05)
 # data can stand more. The run finds the same share by spoiling one measurement after the other,
 # until the median goes away with them.
 
-# %% jupyter={"source_hidden": true, "outputs_hidden": true} tags=["solution"]
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution"]
 clean = np.linspace(0, 1, 101)
 spoiled = [np.median(np.append(clean[n:], np.full(n, 1e6))) > 1 for n in range(101)]
 exercises.solution("ex1", spoiled.index(True) / 101)
@@ -332,7 +332,7 @@ def trimmed(x: np.ndarray, axis: int = 1) -> np.ndarray:
 exercises.check("ex2", lambda: errors(run.seed, trimmed).mean(), within=0.001)
 
 
-# %% jupyter={"source_hidden": true, "outputs_hidden": true} tags=["solution"]
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution"]
 def trimmed_mean(x: np.ndarray, axis: int = 1) -> np.ndarray:
     x, n = np.sort(x, axis), x.shape[axis]
     cut = int(0.1 * n)
@@ -360,7 +360,7 @@ better = ...
 
 exercises.check("ex3", better)
 
-# %% jupyter={"source_hidden": true, "outputs_hidden": true} tags=["solution"]
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution"]
 clean_error = {name: errors(run.seed, arm, outliers=0.0).mean() for name, arm in arms.items()}
 print(", ".join(f"{name} {found:.3f}" for name, found in clean_error.items()))
 exercises.solution("ex3", min(clean_error, key=clean_error.get))

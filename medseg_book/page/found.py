@@ -54,7 +54,8 @@ def lines(record: Mapping[str, Any], headline: str, image: str) -> list[str]:
     known = [
         Claim(**{f.name: c[f.name] for f in fields(Claim) if f.name in c}) for c in record["claims"]
     ]
-    words = [_effect(known, headline), _verdicts(known, record), _weakest(known)]
+    main = _main(known, headline)
+    words = [_effect(main), _verdicts(known, record), _weakest(known, main)]
     text = [line for word in words if word for line in (word, "")]
     if not image:
         return text
@@ -75,14 +76,19 @@ def lines(record: Mapping[str, Any], headline: str, image: str) -> list[str]:
     ]
 
 
-def _effect(known: Sequence[Claim], headline: str) -> str:
+def _main(known: Sequence[Claim], headline: str) -> Claim | None:
+    """The claim whose effect the box shows."""
     chosen = [c for c in known if c.id == headline or (not headline and c.low is not None)]
     if headline and not chosen:
         raise ValueError(f"headline {headline!r} is no claim of this run: {[c.id for c in known]}")
-    if not chosen:
+    return chosen[0] if chosen else None
+
+
+def _effect(main: Claim | None) -> str:
+    if main is None:
         return ""
-    interval = " (in brackets the 95 % interval)" if chosen[0].low is not None else ""
-    return f"**The effect.** {_claim(chosen[0])}{interval}."
+    interval = " (in brackets the 95 % interval)" if main.low is not None else ""
+    return f"**The effect.** {_claim(main)}{interval}."
 
 
 def _verdicts(known: Sequence[Claim], record: Mapping[str, Any]) -> str:
@@ -95,18 +101,20 @@ def _verdicts(known: Sequence[Claim], record: Mapping[str, Any]) -> str:
     return f"**The verdicts.** {table.summary(known, record)}{rest}"
 
 
-def _weakest(known: Sequence[Claim]) -> str:
+def _weakest(known: Sequence[Claim], main: Claim | None) -> str:
     """What fails comes first; where all holds, the claim that is nearest to its bound."""
     single = [c for c in known if not c.parts]
     for verdict in (FAILS, NOISE):
         for c in single:
             if c.verdict == verdict:
+                said = f"{c.id}, the effect above" if c is main else _claim(c)
                 reason = f" {escape(c.if_fails)}" if c.if_fails else ""
-                return f"**The weakest point** ({verdict}). {_claim(c)}.{reason}"
+                return f"**The weakest point** ({verdict}). {said}.{reason}"
     measured = [c for c in single if c.verdict == HOLDS and c.low is not None]
-    if not measured:
+    nearest = min(measured, key=_ease, default=None)
+    if nearest is None or nearest is main:
         return ""
-    return f"**The weakest point** (it holds, by the least). {_claim(min(measured, key=_ease))}."
+    return f"**The weakest point** (it holds, by the least). {_claim(nearest)}."
 
 
 def _ease(c: Claim) -> float:

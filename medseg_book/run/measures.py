@@ -14,7 +14,7 @@ from .catalogue import Chapter
 
 FOLDED = {"hide-input", "hide-cell", "remove-input", "remove-cell", "solution"}
 CAPTION, QUESTION = 'class="medseg-caption', 'class="medseg-question"'
-TABLE = re.compile(r"^\|[ :|-]*---|<table", re.MULTILINE)
+TABLE = re.compile(r"^\|(?: *:?-+:? *\|)+ *$|<table", re.MULTILINE)
 
 
 def in_new_shape(chapter: Chapter) -> bool:

@@ -168,3 +168,31 @@ def test_search_works_from_the_disk(browser, site):
     links = page.locator("#search-results li a").evaluate_all("all => all.map(a => a.href)")
     assert any("how-to-read-claims.html" in link for link in links)
     assert errors == []
+
+
+def test_every_question_says_which_answer_is_right(opened):
+    page = opened.page
+    questions = page.locator(".medseg-question")
+    if questions.count() == 0:
+        pytest.skip("no questions on this page")
+    for question in questions.all():
+        assert question.locator("details > p:visible").count() == 0  # nothing is given away
+        answer = question.locator("details.right").first
+        answer.locator("summary").focus()
+        page.keyboard.press("Enter")
+        assert answer.locator("p").is_visible() and "Right" in answer.locator("p").inner_text()
+        page.keyboard.press("Enter")
+    assert page.locator(".medseg-question mjx-merror").count() == 0
+
+
+def test_solutions_are_folded_until_asked_for(opened):
+    folds = opened.page.locator("details.solution")
+    if folds.count() == 0:
+        pytest.skip("no folded cells of solutions on this page")
+    for fold in folds.all():
+        assert fold.locator("p:visible, .cell:visible").count() == 0
+        fold.locator("> summary").focus()
+        opened.page.keyboard.press("Enter")
+        assert fold.locator(".cell_output:visible").count() > 0  # its answer
+        assert fold.locator("h1, h2, h3, h4").count() == 0
+        opened.page.keyboard.press("Enter")

@@ -55,6 +55,17 @@ def _open_cells(c: Chapter) -> Iterator[str]:
             yield f"{notebook.place(c.code, index)} has {count} open lines, at most 25: fold it"
 
 
+@rule("fold-label", *FULL, source=True, shape=True)
+def _fold_label(c: Chapter) -> Iterator[str]:
+    """A fold that says how long it is must say the truth."""
+    for index, cell in enumerate(c.code.cells):
+        label = cell.metadata.get("mystnb", {}).get("code_prompt_show", "")
+        said = re.search(r"(\d+) lines?\b", label)
+        if said and int(said[1]) != measures.lines(cell):
+            where = notebook.place(c.code, index)
+            yield f'{where} is folded as "{label}", and has {measures.lines(cell)} lines'
+
+
 @rule("columns", *FULL, source=True, shape=True)
 def _columns(c: Chapter) -> Iterator[str]:
     for index, cell in enumerate(c.code.cells):

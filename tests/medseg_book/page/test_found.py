@@ -41,11 +41,13 @@ def test_the_weakest_point_is_what_fails_with_its_reason():
     text = box(EFFECT, NOISE, WHOLE, FAILS)
     assert "**The weakest point** (does not hold). C3: A \\| B. Measured" in text
     assert "Too few \\<b> images." in text
-    assert "**The weakest point** (within noise). C4a" in box(EFFECT, NOISE, WHOLE)
+    assert "**The weakest point** (within noise). C4a: A part" in box(EFFECT, NOISE, WHOLE)
+    assert "(does not hold). C3, the effect above. Too few" in box(EFFECT, FAILS, headline="C3")
 
 
 def test_where_all_holds_the_nearest_to_its_bound():
     assert "by the least). C2" in box(EFFECT, CLOSE)
+    assert "weakest" not in box(EFFECT, CLOSE, headline="C2")  # it stands there already
     assert "weakest" not in box(NOTED)
 
 

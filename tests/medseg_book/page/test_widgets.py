@@ -188,3 +188,12 @@ display(widgets.live(lambda x: 1 / 0, x=(0, 3)))
     models = [model["model_name"] for model in state.values()]
     assert models.count("ImageModel") == 2 and "LinkModel" in models
     assert not {"IntSliderModel", "OutputModel"} & set(models)
+
+
+def test_a_caption_stands_under_the_pictures():
+    box = widgets.frames(grey, value=[0.1, 0.9], caption="Two greys.")
+    *_, stack, words = box.children
+    assert isinstance(stack, W.Stack) and "Two greys." in words.value
+    assert not any(
+        isinstance(child, W.HTMLMath) for child in widgets.frames(grey, value=[1]).children
+    )

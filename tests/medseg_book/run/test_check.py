@@ -330,7 +330,8 @@ def test_changed_modules_are_a_note(chapter):
     same = {"medseg_book.run.check": provenance.source_hash(check_module.__file__)}
     nb.cells[7].outputs[0].data[notebook.CLAIMS_MIME]["core"] = same
     nbformat.write(nb, chapter.stored)
-    assert check(find_chapter(chapter.root, "tiny")).notes == []
+    notes = check(find_chapter(chapter.root, "tiny")).notes
+    assert not any(note.startswith("changed") for note in notes)
 
 
 def test_pictures_are_not_searched_for_paths():

@@ -16,7 +16,8 @@ MODEL = catalogue.find_chapter(ROOT, "chapter-template")
 @pytest.fixture
 def model(tmp_path):
     """The template as a chapter that a test may spoil: `(code, outputs)` are copies."""
-    source = tmp_path / "chapter-template.py"
+    source = tmp_path / "book" / "guide" / "chapter-template.py"
+    source.parent.mkdir(parents=True)
     source.write_bytes(MODEL.source.read_bytes())
     chapter = catalogue.Chapter("chapter-template", "guide", "template", source, tmp_path)
     chapter.__dict__["code"] = copy.deepcopy(MODEL.code)
@@ -117,6 +118,7 @@ BREACHES = [
     (show_again("plotting.Table", 4), "budget", "tables, at most 3"),
     (show_again(SLIDER, 2), "budget", "widgets, at most 3"),
     (edit(SCRATCH, "\n", "\n" * 9), "open-cells", "open lines, at most 25"),
+    (edit(SLIDER, "def", "\ndef"), "fold-label", 'lines", and has '),
     (edit(SCRATCH, "Sort", "S" * 101), "columns", "characters, at most 100"),
     (edit(SCRATCH, "return", "return  # fmt: skip"), "columns", "has 1 `# fmt: skip`"),
     (edit("# A chapter", "found c2", "found c7"), "found", "names C7, which is no claim"),

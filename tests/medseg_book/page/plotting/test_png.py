@@ -95,3 +95,11 @@ def test_a_terminal_gets_one_line_of_text(capsys):
     plotting.show(noise(), dpi=50)
     out = capsys.readouterr().out
     assert out.startswith("<Figure of ") and out.endswith(" pixels>\n") and out.count("\n") == 1
+
+
+def test_a_caption_follows_its_picture(outputs):
+    plotting.show(plotting.images(np.zeros((2, 8, 8))), caption="Two dark `x`, $a<b$.")
+    picture, words = outputs
+    assert "image/png" in picture and "image/png" not in words
+    html = words["text/html"]
+    assert 'class="medseg-caption' in html and "Two dark <code>x</code>, $a&lt;b$." in html
