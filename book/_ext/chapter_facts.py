@@ -18,7 +18,7 @@ import yaml
 CLAIMS = "application/vnd.medseg.claims+json"
 HOLDS, FAILS, OPEN = "holds", "does not hold", ("undecided", "within noise")
 LEVELS = ("introductory", "intermediate", "advanced")
-NUMBERS = "one two three four five six seven eight nine ten eleven twelve".split()
+WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 
 # The words after "**Idea:**" in the box at the top, with their continuation lines.
 IDEA = re.compile(
@@ -60,7 +60,7 @@ def minutes(opening: str) -> int | None:
     if not (found := MINUTES.search(opening)):
         return None
     word = found[1].lower()
-    return NUMBERS.index(word) + 1 if word in NUMBERS else int(word) if word.isdigit() else None
+    return WORDS.index(word) + 1 if word in WORDS else int(word) if word.isdigit() else None
 
 
 def said(opening: str, name: str) -> str:

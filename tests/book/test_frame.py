@@ -34,7 +34,9 @@ def test_a_fold_says_what_is_in_it(prompt, parts, words):
 SIDEBAR = """<p class="caption"><span>Surfaces</span></p>
 <ul class="{0}"><li><a href="#">EDPCNN: a network</a></li></ul>
 <p class="caption"><span>Guide</span></p>
-<ul><li><a href="x">Learn</a><details><summary></summary><ul><li><a href="y">Y</a></li></ul></details></li></ul>"""
+<ul><li><a href="x">Learn</a>
+<details><summary></summary><ul><li><a href="y">Y</a></li></ul></details>
+</li></ul>"""
 
 
 @pytest.mark.parametrize("current", [True, False])

@@ -1,4 +1,4 @@
-"""The frame around the pages as a reader meets it: switch, gallery, contents, player, search, paper."""
+"""The pages' frame as a reader meets it: switch, gallery, contents, player, search, paper."""
 
 import pytest
 import vendored_scripts
