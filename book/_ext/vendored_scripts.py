@@ -44,6 +44,13 @@ PACKAGES = {
         {"es5/tex-svg-full.js": "tex-svg-full.js", "LICENSE": "LICENSE.mathjax"},
     ),
 }
+# What only the tests need: it stays out of the book's pages. Licence MPL-2.0.
+FOR_TESTS = {
+    "axe-core@4.10.3": (
+        "Xm7bpRXnDSX2YE2YFfBk2FnF0ep6tmG7xPh8iHee8MIcrgq762Nkce856dYtJYLkuIoYZvGfTs/PbZhideTcEg==",
+        {"axe.min.js": "axe.min.js"},
+    ),
+}
 STAMP = "packages.json"
 
 HELP = """The book's scripts could not be fetched: {reason}
@@ -53,13 +60,13 @@ They are needed once, for the sliders and the formulas of the built book. Either
   - copy the folder book/_static/vendor from a machine that has built this version of the book."""
 
 
-def is_current(folder: Path) -> bool:
-    """Whether ``folder`` holds every file, from the very packages named in this module."""
+def is_current(folder: Path, packages: dict) -> bool:
+    """Whether ``folder`` holds every file, from these very packages."""
     stamp = folder / STAMP
-    files = [name for _, wanted in PACKAGES.values() for name in wanted.values()]
+    files = [name for _, wanted in packages.values() for name in wanted.values()]
     return (
         stamp.is_file()
-        and json.loads(stamp.read_text()) == {k: v[0] for k, v in PACKAGES.items()}
+        and json.loads(stamp.read_text()) == {k: v[0] for k, v in packages.items()}
         and all((folder / name).is_file() for name in files)
     )
 
@@ -74,7 +81,7 @@ def run_npm(arguments: list[str], cwd: str) -> subprocess.CompletedProcess:
     return wheel_npm(arguments, return_completed_process=True, **options)
 
 
-def fetch(folder: Path) -> None:
+def fetch(folder: Path, packages: dict) -> None:
     """Download, verify and unpack all packages; ``folder`` is complete afterwards or untouched.
 
     Raises:
@@ -83,7 +90,7 @@ def fetch(folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".vendor-") as scratch:
         try:
-            done = run_npm(["pack", "--loglevel=error", *PACKAGES], cwd=scratch)
+            done = run_npm(["pack", "--loglevel=error", *packages], cwd=scratch)
         except (ImportError, OSError, subprocess.TimeoutExpired) as error:
             raise ExtensionError(HELP.format(reason=error)) from error
         if done.returncode:
@@ -92,7 +99,7 @@ def fetch(folder: Path) -> None:
         archives = {sha512(path): path for path in Path(scratch).glob("*.tgz")}
         fresh = Path(scratch) / "vendor"
         fresh.mkdir()
-        for package, (checksum, wanted) in PACKAGES.items():
+        for package, (checksum, wanted) in packages.items():
             if checksum not in archives:
                 reason = f"{package} has not the expected checksum sha512-{checksum}"
                 raise ExtensionError(HELP.format(reason=reason))
@@ -100,7 +107,7 @@ def fetch(folder: Path) -> None:
                 for source, target in wanted.items():
                     member = archive.extractfile(f"package/{source}")
                     (fresh / target).write_bytes(member.read())
-        stamp = {package: checksum for package, (checksum, _) in PACKAGES.items()}
+        stamp = {package: checksum for package, (checksum, _) in packages.items()}
         (fresh / STAMP).write_text(json.dumps(stamp, indent=1) + "\n")
         shutil.rmtree(folder, ignore_errors=True)
         fresh.rename(folder)
@@ -114,9 +121,9 @@ def provide(app: Sphinx) -> None:
     if app.builder.format != "html":
         return
     folder = Path(app.srcdir) / "book" / "_static" / "vendor"
-    if not is_current(folder):
+    if not is_current(folder, PACKAGES):
         logger.info("fetching the book's scripts: %s", ", ".join(PACKAGES))
-        fetch(folder)
+        fetch(folder, PACKAGES)
 
 
 def setup(app: Sphinx) -> dict:

@@ -1,5 +1,5 @@
-// Small repairs: words for what the widgets draw, formulas that fit their column, and a search that
-// works from the disk.
+// Small repairs: words for what the widgets draw, formulas that fit their column, a keyboard that
+// reaches what scrolls, paper that shows what is folded, and a search that works from the disk.
 (() => {
   // A frame's description is the widget's tooltip, which becomes a title attribute; a screen
   // reader needs it as alternative text. Frames without one are decoration and say nothing.
@@ -38,6 +38,24 @@
     }
   };
 
+  // What scrolls sideways can be reached and scrolled by keyboard; a table says that it scrolls.
+  const SCROLLING = ".pst-scrollable-table-container, .text_html, .cell_output pre, .highlight pre, "
+    + ".cell_output, mjx-container[display='true'], div.math";
+  const reach = () => {
+    for (const box of document.querySelectorAll(`.bd-article :is(${SCROLLING})`)) {
+      const scrolls = box.scrollWidth > box.clientWidth + 1 && getComputedStyle(box).overflowX !== "visible";
+      if (scrolls) box.tabIndex = 0;
+      else box.removeAttribute("tabindex");
+      if (box.querySelector(":scope > table, :scope > div > table"))
+        box.classList.toggle("scrolls-sideways", scrolls);
+    }
+  };
+
+  // On paper nothing can be opened. Code stays as the reader has it.
+  const unfold = () => {
+    for (const fold of document.querySelectorAll(".bd-article details:not(.fold)")) fold.open = true;
+  };
+
   // A page opened from the disk may not read its neighbours, and the search would fail to quote
   // them; without the quotations it finds the pages all the same.
   if (location.protocol === "file:" && typeof DOCUMENTATION_OPTIONS !== "undefined")
@@ -45,8 +63,14 @@
 
   document.addEventListener("DOMContentLoaded", () => {
     mend(document);
-    window.addEventListener("load", () => window.MathJax?.startup?.promise?.then(fit));
-    window.addEventListener("resize", fit);
+    const settle = () => { fit(); reach(); };
+    window.addEventListener("load", () => {
+      reach();
+      window.MathJax?.startup?.promise?.then(settle);
+    });
+    window.addEventListener("resize", settle);
+    document.addEventListener("toggle", reach, true);
+    window.addEventListener("beforeprint", unfold);
     new MutationObserver((changes) => {
       for (const { target } of changes) mend(target.parentElement ?? target);
     }).observe(document.body, {

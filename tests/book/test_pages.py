@@ -12,6 +12,7 @@ pytestmark = pytest.mark.browser
 # theme that Python 3.10 gets preloads an icon font, which a page from the disk may not; its icons
 # are drawn without it. Failed requests are looked at by themselves.
 KNOWN = ("strict mode: use allowUnionTypes", "Access to font at", "Failed to load resource")
+VIEWS = 'script[type="application/vnd.jupyter.widget-view+json"]'
 PRELOADED = "/_static/vendor/fontawesome/"
 
 
@@ -38,9 +39,14 @@ def opened(browser, site, document):
 
 
 def wait_until_drawn(page):
-    """Formulas are typeset, and a widget stands in the place of each of its scripts."""
+    """Formulas are typeset, and a widget stands in the place of each of its scripts.
+
+    The player comes when the first widget comes near, so the test goes there first.
+    """
     page.wait_for_function("!window.MathJax?.startup || MathJax.startup.promise.then(() => true)")
-    views = page.locator('script[type="application/vnd.jupyter.widget-view+json"]').count()
+    views = page.locator(VIEWS).count()
+    if views:
+        page.locator(VIEWS).first.evaluate("(view) => view.parentElement.scrollIntoView()")
     until = time.monotonic() + 20
     while page.locator(".widget-subarea > .jupyter-widgets, .jupyter-widgets-view").count() < views:
         if time.monotonic() > until:
@@ -88,7 +94,7 @@ def test_formulas_are_typeset(opened):
 
 def test_every_slider_moves_its_picture(opened):
     page = opened.page
-    views = page.locator('script[type="application/vnd.jupyter.widget-view+json"]').count()
+    views = page.locator(VIEWS).count()
     handles = page.locator(".noUi-handle")
     if views == 0:
         pytest.skip("no widgets on this page")
