@@ -29,8 +29,9 @@ test: $(STAMP)  ## check the code's style and run all tests, two at a time (TEST
 	$(BIN)/ruff format --check .
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/pytest -n $(TEST_WORKERS) --dist loadgroup --no-loadscope-reorder
 
-lab: $(STAMP)  ## open the chapters in JupyterLab
-	$(BIN)/jupyter lab book
+lab: $(STAMP)  ## open copies of the chapters (work/) in JupyterLab
+	$(BIN)/medseg work
+	$(BIN)/jupyter lab work
 
 serve:  ## serve the built book on this machine (PORT=8000)
 	@test -f _build/html/index.html || $(MAKE) book

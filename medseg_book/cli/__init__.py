@@ -1,4 +1,4 @@
-"""The command `medseg`: list, show, run, sweep, refresh and check the chapters, read their claims.
+"""The command `medseg`: list, show, run, sweep, refresh and check the chapters, copy them, read claims.
 
 Exit codes: 0 done, 1 a chapter failed or broke a rule, 2 wrong arguments, 130 interrupted.
 """
@@ -16,7 +16,7 @@ import click
 from medseg_book.run.errors import UsageError, unknown
 from medseg_core import __version__
 
-from . import read, running
+from . import read, running, working
 
 
 class _Group(click.Group):
@@ -71,5 +71,7 @@ for command in (
     read.check,
     read.claims,
     read.doctor,
+    working.work,
+    working.reset,
 ):
     main.add_command(command)
