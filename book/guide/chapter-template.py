@@ -34,7 +34,7 @@
 # the verdicts, and the weakest point. In a notebook, run it: they stand under **Claims**.
 # :::
 
-# %% mystnb={"code_prompt_show": "Parameters, 7 lines"} tags=["parameters", "hide-input"]
+# %% mystnb={"code_prompt_show": "Parameters"} tags=["parameters", "hide-input"]
 scale: str = "lesson"  # smoke | lesson | paper: how much is computed
 seed: int = 0  # all random numbers follow from it
 device: str = "auto"  # auto | cpu | cuda | cuda:1 | mps
@@ -43,7 +43,7 @@ extended: bool = False  # also what only a GPU has the time for
 overrides: dict = {}  # settings to change, for example {"n_signals": 400}
 level: float = 1.0  # the chapter's own parameter: the true level
 
-# %% mystnb={"code_prompt_show": "Set-up: imports and settings, 38 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "Set-up: imports and settings"} tags=["hide-input"]
 from dataclasses import dataclass
 
 import matplotlib.pyplot as plt
@@ -90,7 +90,7 @@ plotting.style()
 # five, always upwards, so that the mean is pulled away from the true level.
 
 
-# %% mystnb={"code_prompt_show": "The phantom, 7 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "The phantom"} tags=["hide-input"]
 def signals(seed: int, outliers: float = s.outliers) -> np.ndarray:
     """(n_signals, n_samples) measurements of `level`, some of them wrong."""
     size = (s.n_signals, s.n_samples)
@@ -100,7 +100,7 @@ def signals(seed: int, outliers: float = s.outliers) -> np.ndarray:
     return values + hit * artefact.uniform(1, 5, size)
 
 
-# %% mystnb={"code_prompt_show": "The figure, 13 lines", "image": {"alt": "Measurements of one signal. Most lie around the true level, a few far above; the mean lies too high, the median on the level."}} tags=["thumbnail", "hide-input"]
+# %% mystnb={"code_prompt_show": "The figure", "image": {"alt": "Measurements of one signal. Most lie around the true level, a few far above; the mean lies too high, the median on the level."}} tags=["thumbnail", "hide-input"]
 signal = signals(run.seed)[0]
 figure, axes = plt.subplots(figsize=(6, 3))
 axes.plot(signal, "o", color="0.4", label="measurements")
@@ -126,7 +126,7 @@ plotting.show(
 # them. Which of the two lines follows, and how far does the other one go?
 
 
-# %% mystnb={"code_prompt_show": "The slider, 18 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "The slider"} tags=["hide-input"]
 def moved(shift: float) -> plt.Figure:
     x = np.append(signals(run.seed, outliers=0.0)[0, :8], level + shift)
     figure, axes = plt.subplots(figsize=(6, 2))
@@ -178,7 +178,7 @@ assert agree, "the median from scratch is not NumPy's"
 # and the best, the median and the worst case.
 
 
-# %% mystnb={"code_prompt_show": "Errors of both arms, and the table, 21 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "Errors of both arms, and the table"} tags=["hide-input"]
 def errors(seed: int, estimate, outliers: float = s.outliers) -> np.ndarray:
     """(n_signals,) absolute error on each of one seed's signals."""
     return np.abs(estimate(signals(seed, outliers), axis=1) - level)
@@ -208,7 +208,7 @@ plotting.Table(
 # question stands above: **from which share of outliers on does the median leave the level too?**
 
 
-# %% mystnb={"code_prompt_show": "The slider, 21 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "The slider"} tags=["hide-input"]
 def histogram(outliers: float) -> plt.Figure:
     x = signals(run.seed, outliers)
     figure, axes = plt.subplots(figsize=(6, 2.8))
@@ -238,7 +238,7 @@ widgets.frames(
 # the likely reason. `claims.metric` keeps what a table over many runs should have, and claims
 # nothing.
 
-# %% mystnb={"code_prompt_show": "The claims and their margins, 12 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "The claims and their margins"} tags=["hide-input"]
 claims.exact("C1", "The median from scratch equals NumPy's on every signal.", bool(agree))
 claims.check(
     "C2",

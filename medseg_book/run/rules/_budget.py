@@ -57,13 +57,16 @@ def _open_cells(c: Chapter) -> Iterator[str]:
 
 @rule("fold-label", *FULL, source=True, shape=True)
 def _fold_label(c: Chapter) -> Iterator[str]:
-    """A fold that says how long it is must say the truth."""
+    """A fold says what is in it; how many lines that are the page counts, and whose source."""
     for index, cell in enumerate(c.code.cells):
+        if not measures.tagged(cell, "hide-input", "hide-cell") or "sources.show(" in cell.source:
+            continue
         label = cell.metadata.get("mystnb", {}).get("code_prompt_show", "")
-        said = re.search(r"(\d+) lines?\b", label)
-        if said and int(said[1]) != measures.lines(cell):
-            where = notebook.place(c.code, index)
-            yield f'{where} is folded as "{label}", and has {measures.lines(cell)} lines'
+        where = notebook.place(c.code, index)
+        if not label:
+            yield f'{where} is folded without a label: mystnb={{"code_prompt_show": "…"}}'
+        elif re.search(r"\d+ lines?\b", label):
+            yield f'{where} is folded as "{label}": the page counts the lines itself'
 
 
 @rule("columns", *FULL, source=True, shape=True)

@@ -63,6 +63,13 @@ def tag(words, tags):
     return change
 
 
+def label(words, text):
+    def change(chapter):
+        cell(chapter.code, words).metadata["mystnb"]["code_prompt_show"] = text
+
+    return change
+
+
 def show_again(words, times):
     def change(chapter):
         outputs = cell(chapter.outputs, words).outputs
@@ -118,7 +125,8 @@ BREACHES = [
     (show_again("plotting.Table", 4), "budget", "tables, at most 3"),
     (show_again(SLIDER, 2), "budget", "widgets, at most 3"),
     (edit(SCRATCH, "\n", "\n" * 9), "open-cells", "open lines, at most 25"),
-    (edit(SLIDER, "def", "\ndef"), "fold-label", 'lines", and has '),
+    (label(SLIDER, ""), "fold-label", "is folded without a label"),
+    (label(SLIDER, "The slider, 20 lines"), "fold-label", "the page counts the lines itself"),
     (edit(SCRATCH, "Sort", "S" * 101), "columns", "characters, at most 100"),
     (edit(SCRATCH, "return", "return  # fmt: skip"), "columns", "has 1 `# fmt: skip`"),
     (edit("# A chapter", "found c2", "found c7"), "found", "names C7, which is no claim"),
