@@ -1,4 +1,4 @@
-"""The command `medseg`: list, show, run, sweep, refresh and check the chapters, copy them, read claims.
+"""The command `medseg`: list, show, run, sweep, refresh, check and copy the chapters, read claims.
 
 Exit codes: 0 done, 1 a chapter failed or broke a rule, 2 wrong arguments, 130 interrupted.
 """
