@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -67,14 +67,22 @@ def jittered_centres(data: dict[str, Any], level: float, seed: int) -> Tensor:
 
 
 def dice_off_centre(
-    segment: Callable[..., Tensor], maps: Tensor, data: dict[str, Any], level: float, n_draws: int
-) -> float:
-    """Mean Dice of ``segment(maps, data, centre=...)`` under `jittered_centres`.
+    segment: Callable[..., Tensor],
+    maps: Tensor,
+    data: dict[str, Any],
+    levels: Sequence[float],
+    n_draws: int,
+) -> list[float]:
+    """Mean Dice of ``segment(maps, data, centre=...)`` under `jittered_centres` of each level.
 
     Args:
         n_draws: displacements of each image, over which the mean is taken; level 0 needs one.
 
     Taught in: edpcnn.
     """
-    centres = [jittered_centres(data, level, k) for k in range(n_draws if level else 1)]
-    return float(np.mean([mean_dice(segment(maps, data, centre=c), data) for c in centres]))
+
+    def dice(level: float) -> float:
+        centres = [jittered_centres(data, level, k) for k in range(n_draws if level else 1)]
+        return float(np.mean([mean_dice(segment(maps, data, centre=c), data) for c in centres]))
+
+    return [dice(level) for level in levels]

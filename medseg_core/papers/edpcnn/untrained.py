@@ -10,9 +10,9 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from medseg_core.papers.edpcnn.evaluation import disc, mean_dice, scores
+from medseg_core.papers.edpcnn.evaluation import disc, mean_dice, outline, scores
 from medseg_core.papers.edpcnn.experiment import Bench, star, subset
-from medseg_core.solvers.star_pattern import contour_points, contour_to_mask, star_truth
+from medseg_core.solvers.star_pattern import star_truth
 
 BLURS_PX, DELTAS = (0.0, 0.7, 1.5, 2.5), (1, 2, 3, 5)
 
@@ -60,5 +60,4 @@ def ceiling(bench: Bench) -> Tensor:
     """The true answers' masks: what a star with so many rays can do."""
     s, test = bench.s, bench.parts.test
     v = star_truth(test["mask"], star(s, test["centre"]))[0].float()
-    corners = contour_points(test["centre"], v, s.radius / s.n_points)
-    return contour_to_mask(corners, (s.size, s.size))
+    return outline(v, test["centre"], s.radius / s.n_points, s.size)
