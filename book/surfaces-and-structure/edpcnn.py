@@ -128,7 +128,7 @@ plotting.show(
 # slice; training, validation and test patients are different people. Slices whose ventricle covers
 # fewer than 4 pixels are left out.
 
-# %% mystnb={"code_prompt_show": "Settings, and what the arms may see, 1 lines"} tags=["hide-cell"]
+# %% mystnb={"code_prompt_show": "Settings, and what the arms may see"} tags=["hide-cell"]
 sources.show(experiment.Settings, experiment.LOADERS[run.dataset], experiment.prepared)
 
 # %% [markdown]
@@ -229,7 +229,7 @@ listed = [star_dp.circular_dp_energy(g.expand(len(every), -1, -1), every, 1).min
 same = [np.allclose(scratch, energy) for energy in (solved, published, torch.stack(listed))]
 assert all(same), "from scratch, circular_dp, Algorithm 1 or the list of all contours differ"
 
-# %% mystnb={"code_prompt_show": "The real solver: circular_dp, 1 lines"} tags=["hide-cell"]
+# %% mystnb={"code_prompt_show": "The real solver: circular_dp"} tags=["hide-cell"]
 sources.show(star_dp.circular_dp, star_dp._closed_costs, star_dp._window_min)
 
 # %% [markdown]
@@ -316,7 +316,7 @@ for one_update in (sg_from_scratch, sg_real):
     gradients.append(torch.autograd.grad(loss, g)[0])
 assert torch.allclose(*gradients, atol=1e-6), "from scratch and SyntheticGradient differ"
 
-# %% mystnb={"code_prompt_show": "The real code: SyntheticGradient, F, 1 lines"} tags=["hide-cell"]
+# %% mystnb={"code_prompt_show": "The real code: SyntheticGradient, F"} tags=["hide-cell"]
 sources.show(SyntheticGradient.step, SyntheticGradient.loss, experiment.StarApproximator)
 
 # %% [markdown]
@@ -347,7 +347,7 @@ def through_f(sg, maps, points, v_star):
 # chosen by *its* validation Dice through the solver, so that it is not judged by weights that are
 # best for something else.
 
-# %% mystnb={"code_prompt_show": "The arms and their training loops, 3 lines"} tags=["hide-cell"]
+# %% mystnb={"code_prompt_show": "The arms and their training loops"} tags=["hide-cell"]
 bench = experiment.Bench(s, parts, segment, run.device)
 arms = Arms(bench, through_f, dp_answers)
 sources.show(Arms, experiment.network, experiment.unet_arm, experiment.contour_arm)
@@ -368,9 +368,9 @@ tuning = compare.tuned(
 behind = tuning.rescored(lambda record: rereading.best_through_dp(record.extras))
 chosen, chosen_dp = tuning.chosen["U-Net"], behind.chosen["U-Net"]
 rate = tuning.chosen["EDPCNN"]
-both = [[found.scores[arm][k] for found in (tuning, behind)] for arm, k in tuning.tried]
-rows = [[f"{x}", f"{y:.3f}", f"{z:.3f}"] for x, (y, z) in zip(tuning.tried, both, strict=True)]
-plotting.Table(["arm and choice", "validation Dice, by itself", "through the solver"], rows)
+scored = tuning.scores, behind.scores
+rows = [[f"{a}, {k}", *(f"{found[a][k]:.3f}" for found in scored)] for a, k in tuning.tried]
+plotting.Table(["validation Dice of arm, choice", "by itself", "through the solver"], rows)
 
 # %% [markdown]
 # Then the comparison, over all seeds. $\sigma=0$ switches the exploration off. **Smoothed DP** goes
@@ -430,7 +430,7 @@ plotting.show(
 # training and validation patients, presumably in millimetres; ours from test patients that no choice
 # has seen.
 
-# %% mystnb={"code_prompt_show": "The rows without training of their own, and the table, 11 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "The rows without training of their own, 11 lines"} tags=["hide-input"]
 for name, fixed in untrained.rows(bench, few, run.seed).items():
     results = results.with_row(name, lambda seed, fixed=fixed: fixed)
 own = "U-Net for the DP" if chosen_dp != chosen else "U-Net"
@@ -453,7 +453,7 @@ plotting.paper_table(
     digits=2,
     note="In brackets our number of training images; the paper's are 10 and 1436, its U-Net + DP "
     f"is fed with a mask, going by the published code. Mean ± SD over {len(run.seeds)} seeds. "
-    "Empty predictions have no distance and are left out of it, which favours the U-Net: "
+    "Empty predictions have no distance and do not count there, which favours the U-Net: "
     f"{results.excluded(unet_few, 'assd')} of {len(run.seeds) * len(test['image'])} here. "
     f"Rows without training that {unet_few} does not beat: {', '.join(better) or 'none'}.",
 )
@@ -466,7 +466,7 @@ plotting.paper_table(
 # **With more images** the U-Net catches up; this is the paper's main figure. (`extended` adds a size
 # between.)
 
-# %% mystnb={"code_prompt_show": "The figure, 17 lines", "image": {"alt": "Dice, average surface distance and Hausdorff distance over the number of training images, for U-Net, U-Net + DP and EDPCNN; EDPCNN leads where images are few."}} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "The figure, 17 lines", "image": {"alt": "Dice, average surface distance and Hausdorff distance over the number of training images, for U-Net, U-Net + DP and EDPCNN."}} tags=["hide-input"]
 arms_of = {name: [f"{name} ({n})" for n in sizes] for name in ("U-Net", "EDPCNN")}
 arms_of["U-Net + DP"] = [with_dp[n] for n in sizes]
 figure, axes = plt.subplots(1, 3, figsize=(plotting.WIDTH, 2.7))
@@ -512,9 +512,9 @@ plotting.show(
 # ### What if the centre is wrong? What does it cost?
 #
 # The paper moves the centre inside the object: a truncated normal displacement, bounded by a share
-# of the object's radius, which is its shortest distance from centre to border. It also reports the
-# cost of one batch, 16 % more at inference: there the same weights are timed, once with the
-# component rule, once with warp, solver, smoothing and fill.
+# of the object's radius, which is its shortest distance from centre to border. It also reports that
+# inference costs 16 % more; here one batch is timed with the same weights, once with the component
+# rule, once with warp, solver, smoothing and fill.
 
 # %% mystnb={"code_prompt_show": "Displaced centres, and the cost, 10 lines"} tags=["hide-input"]
 levels = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
@@ -660,7 +660,7 @@ claims.check(
     if_fails="Seeds differ by more than the margin. An untested guess: moved stars explore, too.",
 )
 
-# %% mystnb={"code_prompt_show": "C6 to C8: the centre, the cost, the paper's scale, 29 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "C6 to C8: the centre, the cost, the paper's scale, 26 lines"} tags=["hide-input"]
 claims.check(
     "C6",
     "a centre off by up to 0.2 of the object's radius costs less than 0.02 Dice",
@@ -681,11 +681,8 @@ claims.check(
     if_fails="Beside so small a U-Net solver and fill show; a full-size one was not timed.",
 )
 why = "absolute numbers belong to the paper's data and scale"
-theirs, text = (
-    "0.907, 0.84, 10.26; 0.947, 0.36, 5.73",
-    "Dice, ASSD and HD with 10 and with all images",
-)
-claims.paper_only("C8", f"on ACDC: {text}", theirs, why)
+text = "on ACDC: Dice, ASSD and HD with 10 and with all images"
+claims.paper_only("C8", text, "0.907, 0.84, 10.26; 0.947, 0.36, 5.73", why)
 for arm, name in ((unet_few, "U-Net"), (dp_few, "U-Net + DP"), (edp_few, "EDPCNN")):
     for key, label in metrics.items():
         claims.metric(f"{label}, {name}", results.mean(arm, key))  # of the fewest images
