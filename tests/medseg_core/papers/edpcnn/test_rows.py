@@ -35,7 +35,7 @@ def test_ceiling_is_nearly_the_truth_and_rows_have_all_scores(bench):
     rows = untrained.rows(bench, 2, seed=0)
     assert list(rows) == ["mean disc", "floor: DP on the image", "ceiling: true answers"]
     assert all(set(row) == {"dice", "assd", "hd"} for row in rows.values())
-    assert rows["floor: DP on the image"]["dice"].min() > 0.9  # the image is the mask
+    assert rows["floor: DP on the image"]["dice"].min() > 0.8  # the image is the mask
 
 
 def extras(bench, dice):
@@ -56,7 +56,7 @@ def test_rows_of_each_feed_and_the_one_that_validation_prefers(bench):
     assert best == "U-Net + DP on mask (4)"  # 0.55 on average against 0.5
     assert all(set(row) == {0, 1} for row in rows.values())
     assert rows["U-Net in the star's disc (4)"][0]["dice"].tolist() == [1, 1, 1]
-    assert rows[best][1]["dice"].min() > 0.9 > rows["U-Net + DP on logits (4)"][1]["dice"].max()
+    assert rows[best][1]["dice"].min() > 0.8 > rows["U-Net + DP on logits (4)"][1]["dice"].max()
     own = {("U-Net for the DP (4)", k): extras(bench, 0.1) for k in (0, 1)}
     assert rereading.rows(4, [0, 1], runs | own, "U-Net for the DP", bench)[1].endswith(
         "logits (4)"
