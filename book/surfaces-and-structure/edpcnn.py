@@ -108,7 +108,7 @@ figure, axes = plt.subplots(1, 4, figsize=(plotting.WIDTH, 2.1))
 plotting.overlay(slice_[0], ax=axes[0], titles=[f"a slice ({test['phase_name'][large]})"])
 plotting.errors(slice_[0], leak[0], mask[0], ax=axes[1], titles=["a threshold's answer"])
 plotting.overlay(slice_[0], ax=axes[2], titles=["rays from the centre"])
-axes[2].plot(*points[0].permute(2, 1, 0).flip(0), color="0.8", linewidth=0.4)
+axes[2].plot(*points[0].permute(2, 1, 0).flip(0), color=plotting.PALETTE["sky"], linewidth=0.5)
 axes[2].set(xlim=(-0.5, s.size - 0.5), ylim=(s.size - 0.5, -0.5))
 draw_contour(axes[2], star_pattern.contour_points(centre, v_true, rho)[0], TRUTH)
 draw_warped(axes[3], star_pattern.warp(slice_, points)[0], v_true[0], TRUTH, "read along them")
@@ -565,7 +565,7 @@ widgets.frames(
 
 # %% [markdown]
 # **Move the star.** Its centre is the one thing that a user has to give. How far from the middle of
-# a large ventricle may it lie before the contour breaks, and which side breaks first? (In a
+# the ventricle may it lie before the contour breaks, and which side breaks first? (In a
 # notebook, `moved_star(2.5, -1)` draws any other place.)
 
 
@@ -631,7 +631,7 @@ for id, (key, theirs) in distances.items():
         null=0.0,
         paper=theirs,
         baseline=f"{results.mean(unet_few, key):.3g} and {results.mean(dp_few, key):.3g} {unit}",
-        if_fails=f"The seeds' gains differ widely: {min(worse):.2g} to {max(worse):.2g} {unit}.",
+        if_fails=f"The seeds' gains range from {min(worse):.2g} to {max(worse):.2g} {unit}.",
     )
 
 # %% mystnb={"code_prompt_show": "C4 and C5: the data and the noise, 24 lines"} tags=["hide-input"]
