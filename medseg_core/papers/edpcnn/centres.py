@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from medseg_core import checks, rng
-from medseg_core.papers.edpcnn.evaluation import pixel
+from medseg_core.papers.edpcnn.evaluation import mean_dice, pixel
 
 
 def random_centres(mask: Tensor, gen: torch.Generator, move: bool = True) -> tuple[Tensor, Tensor]:
@@ -63,3 +64,25 @@ def jittered_centres(data: dict[str, Any], level: float, seed: int) -> Tensor:
                 centres[i] += torch.tensor(step, dtype=torch.float32)
                 break
     return centres
+
+
+def dice_off_centre(
+    segment: Callable[..., Tensor],
+    maps: Tensor,
+    data: dict[str, Any],
+    levels: Sequence[float],
+    n_draws: int,
+) -> list[float]:
+    """Mean Dice of ``segment(maps, data, centre=...)`` under `jittered_centres` of each level.
+
+    Args:
+        n_draws: displacements of each image, over which the mean is taken; level 0 needs one.
+
+    Taught in: edpcnn.
+    """
+
+    def dice(level: float) -> float:
+        centres = [jittered_centres(data, level, k) for k in range(n_draws if level else 1)]
+        return float(np.mean([mean_dice(segment(maps, data, centre=c), data) for c in centres]))
+
+    return [dice(level) for level in levels]

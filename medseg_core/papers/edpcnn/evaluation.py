@@ -5,13 +5,16 @@ All masks are (N,1,H,W) bool, all centres (N,2) (row, column) in pixels.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
 import torch
 from scipy import ndimage
 from torch import Tensor
 
 from medseg_core.metrics import overlap, surface
+from medseg_core.solvers.star_pattern import contour_points, contour_to_mask
 
 
 def component(masks: Tensor, centres: Tensor) -> Tensor:
@@ -36,6 +39,22 @@ def disc(centres: Tensor, radius: float | Tensor, size: int) -> Tensor:
     grid = torch.stack(torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij"))
     distance = (grid[None] - centres[:, :, None, None]).norm(dim=1, keepdim=True)
     return distance <= radius
+
+
+def outline(v: Tensor, centres: Tensor, rho: float, size: int) -> Tensor:
+    """Answers (N,rays) to filled contours: masks (N,1,size,size). Taught in: edpcnn."""
+    return contour_to_mask(contour_points(centres, v, rho), (size, size))
+
+
+def share_broken(
+    solve: Callable[[np.ndarray, int], Any], maps: Iterable[np.ndarray], delta: int
+) -> float:
+    """Share of warped maps whose contour steps by more than δ from the last ray to the first.
+
+    Taught in: edpcnn.
+    """
+    answers = [solve(g, delta) for g in maps]
+    return float(np.mean([abs(v[0] - v[-1]) > delta for v in answers]))
 
 
 def mean_dice(masks: Tensor, data: dict[str, Any]) -> float:

@@ -75,14 +75,14 @@ class Settings:
     jitter_seeds: int = 5
     gamma: float = 1.0  # temperature of the smoothed DP
     n_seeds: int = 3
-    expected: str = "about four minutes on two CPU cores"
+    expected: str = "some minutes on two CPU cores"
 
 
 SETTINGS = {
     "smoke": Settings(
         n_lines=24, n_points=24, radius=24.0, steps=5, n_steps=2, batch=6, n_train=(6, 12),
         n_validation=6, n_test=12, jitter_seeds=2, n_seeds=1, validate_every=5,
-        expected="half a minute",
+        expected="about a minute",
     ),
     "lesson": Settings(),
     "paper": Settings(

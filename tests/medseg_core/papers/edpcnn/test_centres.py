@@ -4,7 +4,11 @@ import pytest
 import torch
 
 from medseg_core import rng
-from medseg_core.papers.edpcnn.centres import jittered_centres, random_centres
+from medseg_core.papers.edpcnn.centres import (
+    dice_off_centre,
+    jittered_centres,
+    random_centres,
+)
 from medseg_core.papers.edpcnn.evaluation import disc
 
 
@@ -63,3 +67,16 @@ def test_level_zero_and_a_centre_outside_of_its_object_stay():
 def test_other_levels_are_refused(level):
     with pytest.raises(ValueError, match="level"):
         jittered_centres(big_disc(1), level, seed=0)
+
+
+def test_dice_off_centre_is_the_mean_over_the_draws_and_level_zero_needs_one():
+    data, asked = big_disc(2), []
+
+    def segment(maps, data, centre):
+        asked.append(centre)
+        return data["mask"] if len(asked) != 2 else ~data["mask"]
+
+    found = dice_off_centre(segment, torch.zeros(2, 1, 21, 21), data, (0.0, 0.4), 4)
+    assert found == pytest.approx([1, 3 / 4])
+    assert len(asked) == 5 and torch.equal(asked[0], data["centre"])
+    assert torch.equal(asked[3], jittered_centres(data, 0.4, 2))

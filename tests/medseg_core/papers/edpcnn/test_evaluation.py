@@ -3,7 +3,14 @@ import math
 import pytest
 import torch
 
-from medseg_core.papers.edpcnn.evaluation import component, disc, mean_dice, scores
+from medseg_core.papers.edpcnn.evaluation import (
+    component,
+    disc,
+    mean_dice,
+    outline,
+    scores,
+    share_broken,
+)
 
 
 def masks(*rows):
@@ -64,3 +71,15 @@ def test_scores_by_hand():
     assert 0 < found["assd"][1] < 2 and found["assd"][0] == 0
     assert math.isnan(found["assd"][2]) and math.isnan(found["hd"][2])
     assert mean_dice(predicted, data) == pytest.approx((1 + 0.75) / 3)
+
+
+def test_outline_of_equal_answers_is_a_disc():
+    centre = torch.tensor([[10.0, 11.0]])
+    found = outline(torch.full((1, 40), 6.5), centre, 1.0, 21)  # radius (6.5 − ½)·1
+    assert found.shape == (1, 1, 21, 21) and found.dtype == torch.bool
+    assert (found ^ disc(centre, 6, 21)).sum() <= 8  # pixels whose centre lies on the circle
+
+
+def test_share_broken_looks_at_the_last_and_the_first_ray():
+    answers = {0: [4, 9, 6], 1: [4, 5, 7], 2: [7, 5, 4]}
+    assert share_broken(lambda g, delta: answers[g], range(3), 2) == pytest.approx(2 / 3)

@@ -5,6 +5,8 @@ import torch
 
 from medseg_core.papers.edpcnn import experiment
 from medseg_core.papers.edpcnn.experiment import SETTINGS, Parts, Settings
+from medseg_core.papers.edpcnn.marginal_loss import marginal_loss
+from medseg_core.papers.edpcnn.pixel_loss import pixel_loss
 from medseg_core.solvers import star_dp
 from medseg_core.solvers.star_pattern import (
     contour_points,
@@ -32,21 +34,13 @@ def solver(g):
     return star_dp.circular_dp(g, TINY.delta) - 1
 
 
-def pixel_loss(model, batch):
-    logits, target = model(batch["image"]), batch["mask"].float()
-    return torch.nn.functional.binary_cross_entropy_with_logits(logits, target)
-
-
 def through_f(sg, maps, points, v_star):
     g = warp(maps, points)
     agreement = torch.tensor(sg.step(g))
     return {"loss": sg.loss(g, v_star - 1), "agreement": agreement}
 
 
-def through_marginals(sg, maps, points, v_star):
-    assert sg is None
-    marginals = star_dp.soft_circular_dp(warp(maps, points), TINY.delta, TINY.gamma)[1]
-    return {"loss": -marginals.gather(2, v_star[..., None] - 1).clamp_min(1e-8).log().mean()}
+through_marginals = marginal_loss(TINY.delta, TINY.gamma)
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +191,7 @@ def check_run(out, n_test=4, updates=2, images=8):
 def test_unet_arm_keeps_for_each_feed_the_maps_best_through_the_solver(bench):
     feeds = {"mask": lambda x: (x > 0).float(), "logits": lambda x: x}
     torch.manual_seed(0)
-    out = experiment.unet_arm(4, 1e-2, pixel_loss, feeds, bench)(0)
+    out = experiment.unet_arm(4, 1e-2, pixel_loss("CE"), feeds, bench)(0)
     check_run(out)
     through = out["extras"]["through_dp"]
     assert list(through) == ["mask", "logits"]
