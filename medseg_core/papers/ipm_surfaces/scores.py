@@ -26,6 +26,12 @@ def broken(surfaces: Tensor) -> Tensor:
     return (surfaces.diff(dim=1) < -1e-6).any(1)
 
 
+def outside(surfaces: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Columns (n,W) with a gap outside [low, high], both (N-1,), by more than 1e-6 rows."""
+    gaps = surfaces.diff(dim=1)
+    return ((gaps < low[:, None] - 1e-6) | (gaps > high[:, None] + 1e-6)).any(1)
+
+
 def score(placed: Tensor, data: Mapping[str, Tensor]) -> dict[str, Any]:
     """Per cell (image, surface) the MASD; its spread, and the share of columns out of order."""
     cells = masd(placed, data).flatten().double().numpy()
@@ -34,3 +40,8 @@ def score(placed: Tensor, data: Mapping[str, Tensor]) -> dict[str, Any]:
         "sd": float(np.nanstd(cells)),
         "broken": float(broken(placed).float().mean()),
     }
+
+
+def row(placed: Tensor, data: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The scores of surfaces that needed no training, and the surfaces as extras "placed"."""
+    return score(placed, data) | {"extras": {"placed": placed}}

@@ -38,6 +38,16 @@ class TestScores:
         surfaces = torch.tensor([[[1.0, 1.0], [1.0, 1.0 - 1e-5]]])
         assert scores.broken(surfaces).tolist() == [[False, True]]
 
+    def test_a_gap_out_of_range(self):
+        surfaces = torch.tensor([[[0.0, 0.0, 0.0], [2.0, 0.5, 2.0], [5.0, 3.5, 9.0]]])
+        low, high = torch.tensor([1.0, 3.0]), torch.tensor([2.0, 4.0])
+        assert scores.outside(surfaces, low, high).tolist() == [[False, True, True]]
+
+    def test_a_row_keeps_its_surfaces(self):
+        found = scores.row(self.placed, self.data())
+        assert found["extras"]["placed"] is self.placed
+        assert found["sd"] == scores.score(self.placed, self.data())["sd"]
+
 
 class TestIVUS:
     def test_data(self):
