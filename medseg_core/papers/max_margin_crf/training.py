@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -29,6 +30,7 @@ from medseg_core.papers.max_margin_crf.experiment import (
     log_likelihood,
     logits_of,
     predict,
+    restored,
     tolerance,
 )
 from medseg_core.papers.max_margin_crf.gradient import envelope_gradient, hinge_subgradient
@@ -96,6 +98,12 @@ class Training:
     def best_without_cut(self) -> Epoch:
         """The same, where the network alone is judged."""
         return max(self.epochs[1:], key=lambda epoch: epoch.threshold)
+
+    @property
+    def later(self) -> float:
+        """Validation Jaccard with the cut, mean of the later half: the best of many is noise."""
+        half = self.epochs[len(self.epochs) // 2 :]
+        return float(np.mean([epoch.cut for epoch in half]))
 
 
 def update(optimizer: Optimizer, loss: Tensor) -> None:
@@ -205,3 +213,14 @@ def continued(
         return {"updates": done.updates, "images": done.images, "extras": {"training": done}}
 
     return arm
+
+
+def maker(
+    objective: Objective, n: int, states: Mapping[int, Mapping[str, Tensor]], bench: Bench
+) -> Callable[[float], Arm]:
+    """What makes an arm of a learning rate: `continued` from each seed's pre-trained weights."""
+
+    def start(seed: int) -> nn.Module:
+        return restored(states[seed], bench)
+
+    return lambda rate: continued(objective, rate, n, start, bench)
