@@ -33,7 +33,7 @@ from medseg_core.papers.max_margin_crf.experiment import (
     restored,
     tolerance,
 )
-from medseg_core.papers.max_margin_crf.gradient import envelope_gradient, hinge_subgradient
+from medseg_core.papers.max_margin_crf.gradient import hinge_subgradient
 from medseg_core.papers.max_margin_crf.scores import mean_overlap
 from medseg_core.training.fit import make_optimizer
 
@@ -76,8 +76,6 @@ class Epoch:
     cut: float  # validation Jaccard of network and cut, per cent
     threshold: float  # and of the network alone
     test: Tensor  # logits of the test images
-    largest_logit: float  # of the training images
-    watched: tuple[Tensor, Tensor]  # (1,H,W) logits and ∂γ/∂a of the first training image
 
 
 @dataclass
@@ -194,8 +192,6 @@ def _epoch(model: nn.Module, train: MaxMarginCRF, judge: MaxMarginCRF, bench: Be
         cut=mean_overlap(judge.infer(v, fitted.w), truth),
         threshold=mean_overlap(v[:, 0] > 0, truth),
         test=predict(model, parts.test["image"], s),
-        largest_logit=float(a.abs().max()),
-        watched=(a[0].clone(), envelope_gradient(fitted, a)[0].clone()),  # not all of the batch
     )
 
 
