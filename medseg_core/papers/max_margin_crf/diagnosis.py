@@ -21,6 +21,8 @@ from medseg_core.papers.max_margin_crf.crf import MaxMarginCRF
 from medseg_core.papers.max_margin_crf.cutting_planes import Fit
 from medseg_core.papers.max_margin_crf.experiment import Bench, crf_of, tolerance
 from medseg_core.papers.max_margin_crf.scores import mean_overlap, near_border, pieces
+from medseg_core.solvers.graphcut import offsets
+from medseg_core.solvers.grid_cut import pair_slices
 
 
 def worst_violation(crf: MaxMarginCRF, logits: Tensor, fit: Fit) -> float:
@@ -101,12 +103,11 @@ def contrast_at_border(image: Tensor, target: Tensor) -> tuple[float, float]:
     """
     e = torch.stack([torch.from_numpy(pair_weights(x, connectivity=4)[1]) for x in image])
     across, within = [], []
-    for direction, dim in enumerate((1, 2)):  # pairs below each other, beside each other
-        pairs = e[:, direction].narrow(dim, 0, e.shape[dim + 1] - 1)
-        here = target.narrow(dim, 0, target.shape[dim] - 1)
-        there = target.narrow(dim, 1, target.shape[dim] - 1)
-        across.append(pairs[here != there])
-        within.append(pairs[(here == 1) & (there == 1)])
+    for direction, step in enumerate(offsets(4).tolist()):
+        here, there = ((slice(None), *part) for part in pair_slices(step))
+        pairs, one, other = e[:, direction][here], target[here], target[there]
+        across.append(pairs[one != other])
+        within.append(pairs[(one == 1) & (other == 1)])
     return float(torch.cat(across).mean()), float(torch.cat(within).mean())
 
 
