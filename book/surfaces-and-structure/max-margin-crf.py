@@ -132,8 +132,8 @@ for axis, title in zip(axes[0], ("the truth", "scores", "threshold", "graph cut"
     axis.set_title(title)
 error_legend(figure)
 caption = f"""Two patients: the ventricle's outline; a score per pixel (purple: dark, so inside); a
-threshold; a cut. The cut removes the grains, but not the atrium, which is dark too: even dark pixels
-of a smoothed image share only {mean_overlap(by_threshold, truth):.0f} % with the ventricle (Jaccard)."""
+threshold; a cut. The cut removes the grains, not the dark atrium: even dark pixels of a smoothed
+image share only {mean_overlap(by_threshold, truth):.0f} % with the ventricle (Jaccard)."""
 plotting.show(figure, caption=caption)
 
 # %% [markdown]
@@ -456,9 +456,8 @@ axes[0].set(xlabel="epoch", ylabel="γ (pixels)", ylim=(0, None))
 axes[1].set(xlabel="epoch", ylabel="validation Jaccard (%)")
 figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
 rates = " and ".join(f"{tuned.chosen[o]:g}" for o in OBJECTIVES)
-caption = f"""Left: γ of all training images, solved to tolerance (dotted: over the batches' labellings
-alone, a lower bound). Right: what the epoch is chosen by. Thin: each seed; bold: their mean. Epoch 0
-is the pre-trained network. The rates chosen for joint and control are {rates}."""
+caption = f"""Left: γ of all training images (dotted: over the batches' labellings alone, a lower
+bound). Right: what the epoch is chosen by. Thin: each seed; bold: their mean. Epoch 0 is the pre-trained network. The rates chosen for joint and control are {rates}."""
 plotting.show(figure, caption=caption)
 
 # %% [markdown]
@@ -484,7 +483,7 @@ for arm, values in ours.items():
     spread = f" ± {np.std(values, ddof=1):.2f}" if len(values) > 1 else ""
     lines.append([arm, *PRINTED.get(arm, "–" * 5), f"{np.mean(values):.2f}{spread}"])
 header = ["Jaccard (%)", "horses", "ultrasound", "CT axial", "CT coronal", "CT sagittal", "ours"]
-note = f"""Five columns: the paper's, real images, one run each (on horses ReSeg has 91.60). Ours: the
+note = f"""Five columns: the paper's, real images, one run each (horses: ReSeg has 91.60). Ours: the
 phantom, {s.n_test} test images, mean ± SD over {len(run.seeds)} seeds."""
 plotting.Table(header, lines, note)
 
@@ -506,7 +505,7 @@ axes[1].axhline(0, color="black", linewidth=0.8)
 axes[1].set(xlabel="training images", ylabel="joint − CNN longer (points)", xticks=counts)
 starts = ", ".join(f"{curve('joint', 'gamma', by_size[n])[:, 0].mean():.0f}" for n in counts)
 reached = ", ".join(f"{known[n]:.0f}" for n in counts)
-caption = f"""Left: the seeds (grey; a seed's arms share its first network) and their mean. Right: gain
+caption = f"""Left: the seeds (grey; a seed's arms share a first network) and their mean. Right: gain
 by number of training images. CNN only reaches {reached} % on the test images, from the smallest set
 to the largest, and its γ on its own training images is {starts} pixels."""
 plotting.show(figure, caption=caption)
@@ -534,8 +533,8 @@ for arm in ("piecewise", "CNN longer + piecewise", "joint"):
     lines.append([arm, *numbers, w, f"{found.ceiling:+.1f}", f"{found.near:.0%}"])
 e_border, e_inside = diagnosis.contrast_at_border(train["image"], train["target"])
 header = ["arm", "pieces", "flips", "rightly", "w₁, w₂, w₃", "best w adds", "near border"]
-note = f"""*Pieces* of the threshold (1 is right); pixels that the cut *flips*; points that the *best w*
-would add; share of wrong pixels within two pixels of the true border. Means over images and seeds.
+note = f"""*Pieces* of the threshold (1 is right); pixels that the cut *flips*; points that the
+*best w* would add; share of wrong pixels within two pixels of the true border. Means over images and seeds.
 The contrast e is {e_border:.2f} across the true border, {e_inside:.2f} within the ventricle."""
 plotting.Table(header, lines, note)
 
@@ -621,7 +620,8 @@ def rounds_lab(round):
 
 
 caption = f"""One of {len(batch)} images. Left: the labelling that the round adds. Middle: final
-multipliers of the image's labellings; blue is the one shown, if its own is not 0. Right: γ. In all {int((batch_fit.multipliers > 0).sum())} of {len(batch_fit.multipliers)} have one above 0."""
+multipliers of the image's labellings; blue is the one shown, if its own is not 0. Right: γ. Of
+{len(batch_fit.multipliers)} labellings {int((batch_fit.multipliers > 0).sum())} have one above 0."""
 alt = "Labelling added in this round, multipliers of the image's labellings, γ over the rounds"
 widgets.frames(rounds_lab, round=range(1, len(course) + 1), alt=alt, caption=caption)
 
