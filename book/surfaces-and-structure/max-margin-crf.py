@@ -457,7 +457,8 @@ axes[1].set(xlabel="epoch", ylabel="validation Jaccard (%)")
 figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
 rates = " and ".join(f"{tuned.chosen[o]:g}" for o in OBJECTIVES)
 caption = f"""Left: γ of all training images (dotted: over the batches' labellings alone, a lower
-bound). Right: what the epoch is chosen by. Thin: each seed; bold: their mean. Epoch 0 is the pre-trained network. The rates chosen for joint and control are {rates}."""
+bound). Right: what the epoch is chosen by. Thin: each seed; bold: their mean. Epoch 0 is the
+pre-trained network. The rates chosen for joint and control are {rates}."""
 plotting.show(figure, caption=caption)
 
 # %% [markdown]
@@ -505,9 +506,9 @@ axes[1].axhline(0, color="black", linewidth=0.8)
 axes[1].set(xlabel="training images", ylabel="joint − CNN longer (points)", xticks=counts)
 starts = ", ".join(f"{curve('joint', 'gamma', by_size[n])[:, 0].mean():.0f}" for n in counts)
 reached = ", ".join(f"{known[n]:.0f}" for n in counts)
-caption = f"""Left: the seeds (grey; a seed's arms share a first network) and their mean. Right: gain
-by number of training images. CNN only reaches {reached} % on the test images, from the smallest set
-to the largest, and its γ on its own training images is {starts} pixels."""
+caption = f"""Left: the seeds (grey; a seed's arms share a first network) and their mean. Right:
+gain by number of training images. CNN only reaches {reached} % on the test images, from the
+smallest set to the largest, and its γ on its own training images is {starts} pixels."""
 plotting.show(figure, caption=caption)
 
 # %% [markdown]
@@ -534,8 +535,9 @@ for arm in ("piecewise", "CNN longer + piecewise", "joint"):
 e_border, e_inside = diagnosis.contrast_at_border(train["image"], train["target"])
 header = ["arm", "pieces", "flips", "rightly", "w₁, w₂, w₃", "best w adds", "near border"]
 note = f"""*Pieces* of the threshold (1 is right); pixels that the cut *flips*; points that the
-*best w* would add; share of wrong pixels within two pixels of the true border. Means over images and seeds.
-The contrast e is {e_border:.2f} across the true border, {e_inside:.2f} within the ventricle."""
+*best w* would add; share of wrong pixels within two pixels of the true border. Means over images
+and seeds. The contrast e is {e_border:.2f} across the true border, {e_inside:.2f} within the
+ventricle."""
 plotting.Table(header, lines, note)
 
 
