@@ -533,11 +533,10 @@ for arm in ("piecewise", "CNN longer + piecewise", "joint"):
     numbers = [f"{found.pieces:.2f}", f"{found.flipped:.0f}", f"{found.right:.0%}"]
     lines.append([arm, *numbers, w, f"{found.ceiling:+.1f}", f"{found.near:.0%}"])
 e_border, e_inside = diagnosis.contrast_at_border(train["image"], train["target"])
-header = ["arm", "pieces", "flips", "rightly", "w₁, w₂, w₃", "best w adds", "near border"]
-note = f"""*Pieces* of the threshold (1 is right); pixels that the cut *flips*; points that the
-*best w* would add; share of wrong pixels within two pixels of the true border. Means over images
-and seeds. The contrast e is {e_border:.2f} across the true border, {e_inside:.2f} within the
-ventricle."""
+header = ["arm", "pieces", "flipped", "rightly", "w₁, w₂, w₃", "best w adds", "near border"]
+note = f"""*Pieces* of the threshold (1 is right); pixels *flipped* by the cut; points that the
+*best w* adds; share of wrong pixels within two pixels of the true border (means). The contrast e is
+{e_border:.2f} across the true border, {e_inside:.2f} within the ventricle."""
 plotting.Table(header, lines, note)
 
 
@@ -622,8 +621,7 @@ def rounds_lab(round):
 
 
 caption = f"""One of {len(batch)} images. Left: the labelling that the round adds. Middle: final
-multipliers of the image's labellings; blue is the one shown, if its own is not 0. Right: γ. Of
-{len(batch_fit.multipliers)} labellings {int((batch_fit.multipliers > 0).sum())} have one above 0."""
+multipliers of the image's labellings; blue is the one shown, if its own is not 0. Right: γ."""
 alt = "Labelling added in this round, multipliers of the image's labellings, γ over the rounds"
 widgets.frames(rounds_lab, round=range(1, len(course) + 1), alt=alt, caption=caption)
 
