@@ -61,7 +61,7 @@ class Settings:
     connectivity: int = 4
     grid: tuple = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # of the hand-tuned w2, w3
     n_seeds: int = 3
-    expected: str = "about five minutes on two CPU cores"
+    expected: str = "a few minutes on two CPU cores"
 
 
 SETTINGS = {

@@ -9,17 +9,39 @@ Taught in: max-margin-crf.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from medseg_core.papers.max_margin_crf.experiment import Bench, crf_of, predict
+from medseg_core.papers.max_margin_crf.experiment import Bench, crf_of, predict, restored
 from medseg_core.papers.max_margin_crf.scores import mean_overlap, overlap
 from medseg_core.papers.max_margin_crf.training import Epoch, Training
 from medseg_core.training.fit import History
 
 Outcome = dict[str, Any]
+
+
+def every_arm(
+    pretrained: Mapping[str, Any], margin: Training, control: Training, bench: Bench, by_hand: bool
+) -> dict[str, Outcome]:
+    """All arms of the table in its order, from one seed's runs.
+
+    Args:
+        pretrained: the extras of `pretraining`: "state" and "history".
+        margin, control: what both objectives made of that network.
+        bench: what all arms share.
+        by_hand: also the weights tried out by hand, which take many cuts.
+
+    Taught in: max-margin-crf.
+    """
+    history = pretrained["history"]
+    found = from_pretrained(margin.epochs[0], history, bench)
+    if by_hand:
+        found |= hand_tuned(restored(pretrained["state"], bench), history, bench)
+    found |= {"joint": from_margin(margin, history, bench)}
+    return found | from_control(control, history, bench)
 
 
 def from_pretrained(start: Epoch, history: History, bench: Bench) -> dict[str, Outcome]:

@@ -1,4 +1,4 @@
-"""How well labels agree with the truth, and how ragged they are.
+"""How well labels agree with the truth, and where they do not.
 
 All labels and truths are (N,H,W), 0 or 1.
 
@@ -33,11 +33,6 @@ def pieces(labels: Tensor) -> float:
     return float(np.mean([ndimage.label(x)[1] for x in labels.numpy()]))
 
 
-def border(labels: Tensor) -> float:
-    """Cut pairs of vertical and horizontal neighbours in all images."""
-    return float((labels.diff(dim=1) != 0).sum() + (labels.diff(dim=2) != 0).sum())
-
-
 def near_border(target: Tensor, pixels: int) -> Tensor:
     """(N,H,W) bool: within so many pixels of the truth's border, inside or outside."""
     bands = [
@@ -45,14 +40,3 @@ def near_border(target: Tensor, pixels: int) -> Tensor:
         for y in target.numpy()
     ]
     return torch.from_numpy(np.stack(bands))
-
-
-def main_pieces(labels: Tensor) -> Tensor:
-    """(N,H,W) bool: of each image the largest connected piece, its holes filled."""
-    return torch.from_numpy(np.stack([_main_piece(x) for x in labels.numpy()]))
-
-
-def _main_piece(labels: np.ndarray) -> np.ndarray:
-    found, count = ndimage.label(labels)
-    largest = 1 + np.argmax(np.bincount(found.ravel())[1:]) if count else 0
-    return ndimage.binary_fill_holes((found == largest) & (labels > 0))

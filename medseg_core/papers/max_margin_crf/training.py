@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -29,9 +30,10 @@ from medseg_core.papers.max_margin_crf.experiment import (
     log_likelihood,
     logits_of,
     predict,
+    restored,
     tolerance,
 )
-from medseg_core.papers.max_margin_crf.gradient import envelope_gradient, hinge_subgradient
+from medseg_core.papers.max_margin_crf.gradient import hinge_subgradient
 from medseg_core.papers.max_margin_crf.scores import mean_overlap
 from medseg_core.training.fit import make_optimizer
 
@@ -74,8 +76,6 @@ class Epoch:
     cut: float  # validation Jaccard of network and cut, per cent
     threshold: float  # and of the network alone
     test: Tensor  # logits of the test images
-    largest_logit: float  # of the training images
-    watched: tuple[Tensor, Tensor]  # (1,H,W) logits and ∂γ/∂a of the first training image
 
 
 @dataclass
@@ -96,6 +96,12 @@ class Training:
     def best_without_cut(self) -> Epoch:
         """The same, where the network alone is judged."""
         return max(self.epochs[1:], key=lambda epoch: epoch.threshold)
+
+    @property
+    def later(self) -> float:
+        """Validation Jaccard with the cut, mean of the later half: the best of many is noise."""
+        half = self.epochs[len(self.epochs) // 2 :]
+        return float(np.mean([epoch.cut for epoch in half]))
 
 
 def update(optimizer: Optimizer, loss: Tensor) -> None:
@@ -186,8 +192,6 @@ def _epoch(model: nn.Module, train: MaxMarginCRF, judge: MaxMarginCRF, bench: Be
         cut=mean_overlap(judge.infer(v, fitted.w), truth),
         threshold=mean_overlap(v[:, 0] > 0, truth),
         test=predict(model, parts.test["image"], s),
-        largest_logit=float(a.abs().max()),
-        watched=(a[0].clone(), envelope_gradient(fitted, a)[0].clone()),  # not all of the batch
     )
 
 
@@ -205,3 +209,14 @@ def continued(
         return {"updates": done.updates, "images": done.images, "extras": {"training": done}}
 
     return arm
+
+
+def maker(
+    objective: Objective, n: int, states: Mapping[int, Mapping[str, Tensor]], bench: Bench
+) -> Callable[[float], Arm]:
+    """What makes an arm of a learning rate: `continued` from each seed's pre-trained weights."""
+
+    def start(seed: int) -> nn.Module:
+        return restored(states[seed], bench)
+
+    return lambda rate: continued(objective, rate, n, start, bench)

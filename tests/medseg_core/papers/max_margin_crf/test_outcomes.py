@@ -113,3 +113,16 @@ def test_the_trained_arms_take_their_best_epoch_and_the_whole_budget(bench):
         assert (out["jaccard"] < 100).all()
     for out in (joint, *control.values()):
         assert (out["updates"], out["images"]) == (232, 2264)
+
+
+def test_every_arm_in_the_tables_order(bench):
+    network = experiment.network(TINY)
+    pretrained = {"state": network.state_dict(), "history": HISTORY}
+    epochs = [epoch(bench, SMOOTH, noise=1.0, cut=1.0, threshold=1.0) for _ in range(2)]
+    done = Training(epochs, updates=32, images=264)
+    short = ["CNN only", "piecewise", "joint", "CNN longer", "CNN longer + piecewise"]
+    found = outcomes.every_arm(pretrained, done, done, bench, by_hand=False)
+    assert list(found) == short
+    assert [out["updates"] for out in found.values()] == [200, 200, 232, 232, 232]
+    whole = outcomes.every_arm(pretrained, done, done, bench, by_hand=True)
+    assert list(whole) == [*short[:2], "hand-tuned Potts", *short[2:]]

@@ -27,12 +27,6 @@ def test_pieces_hang_together_by_edges():
     assert scores.pieces(0 * labels) == 0
 
 
-def test_border_counts_pairs():
-    assert scores.border(drawn("....", ".##.", "....")) == 6
-    assert scores.border(drawn("##", "##")) == 0
-    assert scores.border(torch.cat([drawn("#.", ".."), drawn("#.", "#.")])) == 2 + 2
-
-
 def test_near_the_border_on_both_sides():
     target = drawn("........", "........", "........")
     target[:, :, :4] = 1  # the border runs between columns 3 and 4; the image's edge erodes too
@@ -40,10 +34,3 @@ def test_near_the_border_on_both_sides():
     assert found.dtype == torch.bool and found[0, 1].tolist() == [
         True, False, False, True, True, False, False, False,
     ]  # fmt: skip
-
-
-def test_the_main_piece_is_the_largest_and_has_no_holes():
-    labels = drawn("###..", "#.#..", "###.#", "....#")
-    expected = drawn("###..", "###..", "###..", ".....")
-    both = scores.main_pieces(torch.cat([labels, 0 * labels]))
-    assert torch.equal(both[0], expected[0] > 0) and not both[1].any()
