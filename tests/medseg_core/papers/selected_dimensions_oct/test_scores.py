@@ -8,6 +8,7 @@ from medseg_core.papers.selected_dimensions_oct.scores import (
     _quantile,
     boundary_mae,
     column_dice,
+    hard_share,
     layer_errors,
 )
 
@@ -147,3 +148,12 @@ def test_wrong_input_is_refused():
         boundary_mae(x, x, torch.ones(2, 3, 4).bool())
     with pytest.raises(ValueError, match="pred - ref must be finite, got nan"):
         boundary_mae(x, x * torch.nan, yes)
+
+
+def test_hard_columns_by_hand():
+    ref = torch.zeros(1, 2, 5)
+    ref[0, :, 4] = torch.nan  # not annotated
+    pred = torch.tensor([[[1.0, 1.0, 1.0, 3.0, 9.0], [2.0, 2.0, 2.0, 2.0, 9.0]]])
+    data = {"surfaces": ref, "valid": torch.tensor([[True] * 4 + [False]])}
+    # Squared errors 1 1 1 9 (mean 3: the last is hard) and 4 4 4 4 (none exceeds the mean).
+    assert hard_share(pred, data) == (pytest.approx(1 / 8), pytest.approx(9 / 28))
