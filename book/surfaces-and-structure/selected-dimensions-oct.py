@@ -713,9 +713,8 @@ blocks = ...
 exercises.check("ex1", blocks)
 
 # %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution"]
-has = levels + 1  # the first block and one per step of the funnel
 more = math.ceil(max(0, s.width / 2 - reach["base 1"]) / 4)
-exercises.solution("ex1", has + more)
+exercises.solution("ex1", levels + 1 + more)  # it has one block, and one per step of the funnel
 
 # %% [markdown] jupyter={"source_hidden": true} tags=["solution"]
 # Each block adds four columns, so that base 1 needs the more of them the wider the image is. Halving
