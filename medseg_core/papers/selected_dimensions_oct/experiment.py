@@ -74,7 +74,7 @@ class Settings:
     boost: float = 2.0  # weight of a hard image
     validate_every: int = 50
     n_seeds: int = 3
-    expected: str = "about five minutes on two CPU cores"
+    expected: str = "some minutes on two CPU cores"
 
 
 SETTINGS = {

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from medseg_core.papers.selected_dimensions_oct.experiment import Settings, network
 from medseg_core.papers.selected_dimensions_oct.network import SelectedDimNet
 
 NORM_LAYERS = (nn.BatchNorm2d, nn.BatchNorm3d, nn.GroupNorm)
@@ -45,3 +47,35 @@ def receptive_field(model: SelectedDimNet, size: Sequence[int]) -> tuple[int, ..
         hit = reached.any([a for a in range(reached.ndim) if a != axis]).nonzero()[:, 0]
         spans.append(int(hit[-1] - hit[0]) + 1)
     return tuple(spans)
+
+
+def influence(
+    model: SelectedDimNet, images: Tensor, layer: int, column: int, off: Collection[int] = ()
+) -> Tensor:
+    """How much one column's answer changes with each pixel: the effective receptive field.
+
+    Args:
+        model: the network, in 2-D.
+        images: (N, 1, H, W).
+        layer, column: of the answer.
+        off: levels whose funnel is switched off.
+
+    Returns:
+        (N, H, W) absolute gradient, in units of the answer per unit of grey.
+
+    Taught in: selected-dimensions-oct.
+    """
+    x = images.clone().requires_grad_()
+    answer = model(x, off=off)[:, layer, column].sum()
+    return torch.autograd.grad(answer, x)[0][:, 0].abs()
+
+
+def columns_seen(kind: str, s: Settings, height: int, width: int) -> int:
+    """Receptive field of a network of the experiment, in columns, for images of this size.
+
+    It does not depend on the number of channels, so a thin network is asked.
+
+    Taught in: selected-dimensions-oct.
+    """
+    thin = replace(s, height=height, ch=(2,) * height.bit_length(), head_ch=2)
+    return receptive_field(network(kind, "layers", thin), (height, width))[0]

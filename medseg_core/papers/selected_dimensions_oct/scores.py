@@ -110,6 +110,46 @@ def layer_errors(pred: Tensor, data: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
+def hard_share(pred: Tensor, data: Mapping[str, Any]) -> tuple[float, float]:
+    """Share of the columns, and of the squared error, that the hard columns have.
+
+    Hard is a column whose error exceeds the mean of its image and boundary, as in
+    `losses.hard_column_mse`.
+
+    Args:
+        pred: (N, K, W), rows of the K boundaries.
+        data: B-scans with ``surfaces (N,K,W)`` and ``valid (N,W)``.
+
+    Raises:
+        ValueError: shapes that do not fit.
+
+    Taught in: selected-dimensions-oct.
+    """
+    checks.same_shape(pred, data["surfaces"], ("pred", "surfaces"))
+    valid = data["valid"][:, None].expand_as(pred)
+    error = torch.where(valid, (pred - data["surfaces"]) ** 2, 0.0)
+    mean = error.sum(-1, keepdim=True) / valid.sum(-1, keepdim=True)
+    hard = (error > mean) & valid
+    return float(hard.sum() / valid.sum()), float(error[hard].sum() / error.sum())
+
+
+def shifted_dice(found: Tensor, data: Mapping[str, Any], most: int) -> float:
+    """Mean Dice over the volumes, each shifted by the number of columns that suits it best.
+
+    Args:
+        found: bool (N, W).
+        data: B-scans with ``columns (N,W)`` and ``group (N,)``.
+        most: largest shift, either way.
+
+    Taught in: selected-dimensions-oct.
+    """
+    width, options = found.shape[1], []
+    for shift in range(-most, most + 1):
+        column = (torch.arange(width) - shift).clamp(0, width - 1)
+        options.append(column_dice(found[:, column], data["columns"], data["group"]))
+    return float(torch.nanmean(torch.stack(options).amax(0)))
+
+
 def _quantile(x: Tensor, q: float) -> float:
     """What torch.quantile gives, which refuses more than 16 million values (Duke has 60)."""
     rank = torch.tensor(q, dtype=x.dtype) * (len(x) - 1)

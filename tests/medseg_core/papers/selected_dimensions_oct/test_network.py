@@ -4,7 +4,7 @@ from torch import nn
 
 from medseg_core.papers.selected_dimensions_oct.blocks import Funnel, ResBlock
 from medseg_core.papers.selected_dimensions_oct.network import SelectedDimNet
-from medseg_core.papers.selected_dimensions_oct.receptive_field import receptive_field
+from medseg_core.papers.selected_dimensions_oct.receptive_field import influence, receptive_field
 
 CH = (4, 4, 8, 8)
 KINDS = {
@@ -252,3 +252,16 @@ def test_unknown_funnels_are_refused():
         net()(torch.zeros(2, 1, 8, 8), off=(3,))
     with pytest.raises(ValueError, match="n_steps must be at least 0"):
         Funnel(2, -1)
+
+
+def test_influence_is_the_slope_of_the_answer():
+    model = net().eval().double()
+    x = torch.randn(2, 1, 8, 16, dtype=torch.float64)
+    got = influence(model, x, layer=1, column=5)
+    assert got.shape == (2, 8, 16)
+    nudged, h = x.clone(), 1e-6
+    nudged[1, 0, 3, 6] += h
+    with torch.no_grad():
+        slope = (model(nudged)[1, 1, 5] - model(x)[1, 1, 5]) / h
+    torch.testing.assert_close(got[1, 3, 6], slope.abs(), rtol=1e-3, atol=1e-8)
+    assert not torch.allclose(influence(model, x, 1, 5, off=(0,)), got)

@@ -8,7 +8,9 @@ from medseg_core.papers.selected_dimensions_oct.scores import (
     _quantile,
     boundary_mae,
     column_dice,
+    hard_share,
     layer_errors,
+    shifted_dice,
 )
 
 
@@ -147,3 +149,21 @@ def test_wrong_input_is_refused():
         boundary_mae(x, x, torch.ones(2, 3, 4).bool())
     with pytest.raises(ValueError, match="pred - ref must be finite, got nan"):
         boundary_mae(x, x * torch.nan, yes)
+
+
+def test_hard_columns_by_hand():
+    ref = torch.zeros(1, 2, 5)
+    ref[0, :, 4] = torch.nan  # not annotated
+    pred = torch.tensor([[[1.0, 1.0, 1.0, 3.0, 9.0], [2.0, 2.0, 2.0, 2.0, 9.0]]])
+    data = {"surfaces": ref, "valid": torch.tensor([[True] * 4 + [False]])}
+    # Squared errors 1 1 1 9 (mean 3: the last is hard) and 4 4 4 4 (none exceeds the mean).
+    assert hard_share(pred, data) == (pytest.approx(1 / 8), pytest.approx(9 / 28))
+
+
+def test_a_shifted_prediction_is_found_back():
+    ref = torch.zeros(4, 12).bool()
+    ref[:2, 4:8], ref[2:, 3:6] = True, True
+    data = {"columns": ref, "group": torch.tensor([0, 0, 1, 1])}
+    moved = torch.cat([ref[:2].roll(2, 1), ref[2:].roll(-1, 1)])  # each volume its own way
+    assert shifted_dice(moved, data, 2) == pytest.approx(1)
+    assert shifted_dice(moved, data, 0) < 0.7
