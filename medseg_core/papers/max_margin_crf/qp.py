@@ -88,7 +88,7 @@ def solve_margin_qp(qp: MarginQP) -> Optimum:
     Raises:
         ValueError: NaN or infinity, shapes that disagree, Δ < 0, C ≤ 0, or an index of no image.
         ImportError: without clarabel.
-        RuntimeError: if clarabel finds no optimum.
+        RuntimeError: if neither clarabel nor the equations of its active rows find an optimum.
 
     Taught in: max-margin-crf.
     """
@@ -98,11 +98,15 @@ def solve_margin_qp(qp: MarginQP) -> Optimum:
         none = np.zeros(len(qp.rows))
         return Optimum(np.zeros(3), zero, 0.0, none, zero + qp.price, np.zeros(2))
     unit = qp.objective(np.zeros(3), qp.slack(np.zeros(3)))
-    for _ in range(3):
-        best = _Scaled(qp, unit).solve()
+    best = _Scaled(qp, unit).solve()
+    for _ in range(2):
         if abs(optimality(qp, best)["gap"]) <= TOL * best.gamma:
             break
         unit = max(best.gamma, 1e-4 * unit)  # far below that of w = 0: a finer unit
+        try:
+            best = _Scaled(qp, unit).solve()
+        except RuntimeError:  # the answer in the coarser unit stands
+            break
     return best
 
 
@@ -152,11 +156,16 @@ class _Scaled:
         self.b = np.r_[-qp.delta / qp.scale, np.zeros(n + 2)]
 
     def solve(self) -> Optimum:
-        x, z = self.interior_point()
-        return self.optimum(*(self.equations(x, z) or (x, z)))
+        x, z, failure = self.interior_point()
+        exact = self.equations(x, z)  # needs of x and z no more than a guess of the active rows
+        if failure and exact is None:
+            raise RuntimeError(
+                f"the quadratic programme of {len(self.qp.rows)} rows has no answer: {failure}"
+            )
+        return self.optimum(*(exact or (x, z)))
 
-    def interior_point(self) -> tuple[np.ndarray, np.ndarray]:
-        """Clarabel's x and multipliers z."""
+    def interior_point(self) -> tuple[np.ndarray, np.ndarray, str]:
+        """Clarabel's x and multipliers z, and why they are no optimum ("" where they are one)."""
         clarabel = _clarabel()
         settings = clarabel.DefaultSettings()
         settings.verbose = False
@@ -165,12 +174,10 @@ class _Scaled:
         solution = clarabel.DefaultSolver(
             diags(self.p, format="csc"), self.q, csc_matrix(self.A), self.b, cones, settings
         ).solve()
+        failure = ""
         if str(solution.status) not in ("Solved", "AlmostSolved"):
-            raise RuntimeError(
-                f"the quadratic programme of {len(self.qp.rows)} rows has no answer: clarabel "
-                f"says {solution.status} after {solution.iterations} iterations"
-            )
-        return np.array(solution.x), np.array(solution.z)
+            failure = f"clarabel says {solution.status} after {solution.iterations} iterations"
+        return np.array(solution.x), np.array(solution.z), failure
 
     def equations(self, x: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
         """x and z with the active rows solved as equations, or None.

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
+from medseg_core.papers.max_margin_crf import qp as qp_module
 from medseg_core.papers.max_margin_crf.qp import MarginQP, optimality, solve_margin_qp
 
 
@@ -168,3 +169,54 @@ def test_the_missing_solver_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "clarabel", None)
     with pytest.raises(ImportError, match=r"pip install medseg-core\[qp\]"):
         solve_margin_qp(programme([-2, 0, 0], [3]))
+
+
+class Short:
+    """Clarabel, allowed a few iterations only."""
+
+    def __init__(self, iterations):
+        import clarabel
+
+        self.real, self.iterations = clarabel, iterations
+
+    def DefaultSettings(self):
+        found = self.real.DefaultSettings()
+        found.max_iter = self.iterations
+        return found
+
+    def __getattr__(self, name):
+        return getattr(self.real, name)
+
+
+def test_a_solver_that_stops_short_still_names_the_active_rows(monkeypatch):
+    """Seen on one machine: 14 rows, and no optimum after 200 iterations."""
+    best = {seed: solve_margin_qp(random_programme(seed)) for seed in range(30)}
+    solved = 0
+    monkeypatch.setattr(qp_module, "_clarabel", lambda: Short(6))
+    for seed, exact in best.items():
+        qp = random_programme(seed)
+        try:
+            found = solve_margin_qp(qp)
+        except RuntimeError as error:
+            assert "has no answer: clarabel says MaxIterations after 6" in str(error)
+            continue
+        solved += 1
+        assert_optimal(qp, found)
+        assert found.gamma == pytest.approx(exact.gamma, rel=1e-7)
+    assert solved >= 20
+
+
+def test_a_finer_unit_that_fails_leaves_the_coarser_answer(monkeypatch):
+    qp = random_programme(3)
+    exact, calls, solve = solve_margin_qp(qp), [], qp_module._Scaled.solve
+
+    def once(self):
+        calls.append(self.unit)
+        if len(calls) > 1:
+            raise RuntimeError("no answer")
+        return solve(self)
+
+    monkeypatch.setattr(qp_module._Scaled, "solve", once)
+    monkeypatch.setattr(qp_module, "TOL", 0.0)  # never near enough
+    assert solve_margin_qp(qp).gamma == pytest.approx(exact.gamma, rel=1e-7)
+    assert len(calls) == 2
