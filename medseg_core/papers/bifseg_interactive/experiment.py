@@ -82,7 +82,7 @@ class Settings:
     transfer_every: int = 10
     n_seeds: int = 3  # of the network, and of the transfer experiment
     n_sessions: int = 3  # seeds of the sessions with a user, on a GPU; on a CPU it is one
-    expected: str = "about seven minutes on two CPU cores"
+    expected: str = "some minutes on two CPU cores"
 
 
 SETTINGS = {
@@ -91,7 +91,7 @@ SETTINGS = {
         validate_every=5, n_scribbles=2, tune_at=(1, 2), early=1, many=1, rounds=1, tune_steps=3,
         lams=(0.1, 1.0), sigmas=(0.1,), tune_rates=(3e-3,), finetune=("last",), mixture_turns=1,
         n_transfer=(1, 1), transfer_steps=4, transfer_every=2, n_seeds=1, n_sessions=1,
-        expected="half a minute",
+        expected="about a minute",
     ),
     "lesson": Settings(),
     "paper": Settings(
@@ -164,6 +164,16 @@ def load_patients(s: Settings, seed: int, reader: MSD, n_test: int) -> tuple[Dat
     n = min(s.n_train, len(reader) - n_test)
     train, test = reader.split((n, n_test), seed)
     return reader.crops(train, size=s.size, seed=seed), reader.crops(test, size=s.size, seed=seed)
+
+
+def load(
+    s: Settings, seed: int, readers: Sequence[MSD], n_test: int
+) -> tuple[dict[str, Data], Sequence[str], tuple[Data, Data] | None]:
+    """The parts, the names of their kinds, and the patients of a single reader: (train, test)."""
+    patients = load_patients(s, seed, readers[0], n_test) if len(readers) == 1 else None
+    if len(readers) > 1:
+        return load_organs(s, seed, readers), ORGANS, patients
+    return load_phantom(s, seed), NAMES, patients
 
 
 def network(s: Settings, device: torch.device) -> IsenseeUNet:

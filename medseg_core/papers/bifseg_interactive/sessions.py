@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,25 @@ from medseg_core.phantoms.annotators import add_scribble
 
 Stroke = tuple[Tensor, int]
 Tuned = Mapping[str, Knobs]
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A session after some scribbles.
+
+    Args:
+        prob: (1,1,D,H,W), of the network as fine-tuned last.
+        cut: (1,D,H,W), what the network as it came and the hard scribbles give.
+        weight: (1,D,H,W), of the last fine-tuning; ones before it.
+        labels: (1,D,H,W), the result.
+        marks: (1,D,H,W), the scribbles so far.
+    """
+
+    prob: Tensor
+    cut: Tensor
+    weight: Tensor
+    labels: Tensor
+    marks: Tensor
 
 
 def overlap(labels: Tensor, truth: Tensor) -> Tensor:
@@ -64,6 +84,7 @@ def session(
     *,
     strokes: Sequence[Stroke | None] | None = None,
     goal: float = math.inf,
+    max_length: int = 15,
 ) -> tuple[Tensor, list[Stroke | None]]:
     """User and method by turns.
 
@@ -74,6 +95,7 @@ def session(
         n: strokes, ≥ 0.
         strokes: those of another session; they are drawn, whatever the errors are.
         goal: once the Dice reaches it the user is content.
+        max_length: of the robot's strokes, in voxels.
 
     Returns:
         Labels (n+1,D,H,W) after 0 … n strokes, and the strokes.
@@ -92,7 +114,7 @@ def session(
         if strokes is not None:
             stroke = strokes[k - 1]
         elif float(overlap(labels[-1], truth)) < goal:
-            stroke = scribble_robot(labels[-1][0] > 0, truth, gen)
+            stroke = scribble_robot(labels[-1][0] > 0, truth, gen, max_length=max_length)
         else:
             stroke = None
         drawn.append(stroke)
@@ -102,6 +124,12 @@ def session(
             marks = add_scribble(marks[0], *stroke)[None]
             labels.append(answer(marks, k))
     return torch.cat(labels), drawn
+
+
+def scribbles_until(curve: np.ndarray, goal: float) -> np.ndarray:
+    """First number of scribbles (…) at which the curves (…, n+1) reach the goal; n + 1 if never."""
+    reached = curve >= goal
+    return np.where(reached.any(-1), reached.argmax(-1), curve.shape[-1])
 
 
 def tuning_score(
@@ -196,6 +224,18 @@ def first_strokes(
         gen = rng.generator(seed, i, stream="next robot")
         ends.append(overlap(session(answer, truth, gen, s.early)[0], truth)[[0, -1]])
     return torch.stack(ends).unbind(1)
+
+
+def table_of_patients(
+    models: Mapping[str, nn.Module], data: Data, tuned: Tuned, s: Settings, doubt: Doubt, seed: int
+) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of a table: `on_patients`, mean ± SD, for {what trained it: network}."""
+    columns = [on_patients(net, data, tuned, s, doubt, seed) for net in models.values()]
+    rows = [
+        [name, *(f"{np.mean(c[name]):.3f} ± {np.std(c[name]):.3f}" for c in columns)]
+        for name in columns[0]
+    ]
+    return ["Dice", *(f"trained on {name}" for name in models)], rows
 
 
 def on_patients(
