@@ -1,31 +1,27 @@
 """What a card says about a page, read from its stored notebook.
 
-The box "At a glance" tells the idea, the minutes (``**Time:** ... `lesson` about four minutes``)
-and, in a line of its own, ``**Images:** cardiac MR. **Level:** intermediate.``. Until a chapter has
-that line, ``book/cards.yml`` says it. Verdicts come from the table of claims.
+The box "At a glance" tells the idea and, in a line of its own, ``**Images:** cardiac MR. **Level:**
+intermediate.``. The minutes are those of the stored lesson, the verdicts those of its claims.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import yaml
-
 CLAIMS = "application/vnd.medseg.claims+json"
 HOLDS, FAILS, OPEN = "holds", "does not hold", ("undecided", "within noise")
 LEVELS = ("introductory", "intermediate", "advanced")
-WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 
 # The words after "**Idea:**" in the box at the top, with their continuation lines.
 IDEA = re.compile(
     r"^[\s>|*-]*\*\*(?:the )?idea[^*]*\*\*[\s:|.]*(.+(?:\n(?!\s*[-*|:#]).+)*)", re.I | re.M
 )
 PARAGRAPH = re.compile(r"^(?![#:`({>|\-*+!\s])(.+(?:\n.+)*)", re.M)
-MINUTES = re.compile(r"`lesson`[^,.;`]*?(\w+) minutes", re.S)
 
 
 @dataclass
@@ -55,14 +51,6 @@ def plain(markdown: str) -> str:
     return " ".join(text.split()).strip(" |")
 
 
-def minutes(opening: str) -> int | None:
-    """Minutes of a lesson, as the box at the top promises them in words or figures."""
-    if not (found := MINUTES.search(opening)):
-        return None
-    word = found[1].lower()
-    return WORDS.index(word) + 1 if word in WORDS else int(word) if word.isdigit() else None
-
-
 def said(opening: str, name: str) -> str:
     found = re.search(rf"\*\*{name}:\*\*\s*([^.*\n]+)", opening)
     return plain(found[1]) if found else ""
@@ -73,23 +61,21 @@ def read_page(root: Path, docname: str) -> Page:
     notebook = root / f"{docname}.ipynb"
     if not notebook.is_file():
         prose = [(root / f"{docname}.md").read_text(encoding="utf-8")]
-        cells = []
+        cells, run = [], {}
     else:
-        cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+        stored = json.loads(notebook.read_text(encoding="utf-8"))
+        cells, run = stored["cells"], stored["metadata"].get("medseg", {})
         prose = ["".join(c["source"]) for c in cells if c["cell_type"] == "markdown"]
     opening = "\n\n".join(prose[:4])
     title = re.search(r"^# +(.+)$", opening, re.M)
     idea = IDEA.search(opening) or PARAGRAPH.search(opening)
-    table = root / "book" / "cards.yml"
-    known = yaml.safe_load(table.read_text(encoding="utf-8")) if table.is_file() else {}
-    own = known.get(Path(docname).name, {})
     page = Page(
         docname,
         title=plain(title[1]) if title else Path(docname).name,
         idea=plain(idea[1]) if idea else "",
-        images=said(opening, "Images") or own.get("images", ""),
-        level=said(opening, "Level") or own.get("level", ""),
-        minutes=minutes(opening),
+        images=said(opening, "Images"),
+        level=said(opening, "Level"),
+        minutes=math.ceil(run["seconds"] / 60) if run.get("scale") == "lesson" else None,
     )
     for cell in cells:
         for output in cell.get("outputs", []):

@@ -31,8 +31,7 @@ class FromMarkdown(SphinxDirective):
     def pages(self, folders: list[str]) -> list[Page]:
         root = Path(self.env.srcdir)
         toc = root / self.config.external_toc_path
-        for file in (toc, root / "book" / "cards.yml"):
-            self.env.note_dependency(str(file))
+        self.env.note_dependency(str(toc))
         found = []
         for docname in toc_files(toc):
             if Path(docname).parent.name in folders:

@@ -15,7 +15,7 @@
         // The last sections cannot reach the top: the one that was asked for, else the last.
         return entries.find((e) => e.link.hash === location.hash && seen(e)) ?? entries.at(-1);
       }
-      const line = 0.3 * window.innerHeight;
+      const line = 0.15 * window.innerHeight;
       return entries.filter(({ section }) => section.getBoundingClientRect().top <= line).at(-1);
     };
 

@@ -24,6 +24,7 @@
 #   size.
 # - **Afterwards you can** say when to prefer the median, and write a chapter of this book.
 # - **Before:** nothing but the mean and the standard deviation.
+# - **Images:** none, a signal. **Level:** introductory.
 # - **Time:** seconds at every scale.
 # :::
 #

@@ -25,6 +25,7 @@
 #   train through it all the same, and compare such a pipeline fairly with a pixel-wise network.
 # - **Before:** U-Nets and gradient descent; the primer
 #   [dynamic programming](../primers/dynamic-programming).
+# - **Images:** cardiac MR. **Level:** intermediate.
 # - **Time:** `smoke` about a minute, `lesson` some minutes on two CPU cores, `paper` (full-size
 #   networks, 20 000 updates, seven training-set sizes) days on a GPU.
 # :::
@@ -36,7 +37,7 @@
 # the verdicts, and the weakest point. In a notebook, run it: they stand under **Claims**.
 # :::
 
-# %% mystnb={"code_prompt_show": "Parameters, 7 lines"} tags=["parameters", "hide-input"]
+# %% mystnb={"code_prompt_show": "Parameters"} tags=["parameters", "hide-input"]
 scale: str = "lesson"  # smoke | lesson | paper: how much is computed
 seed: int = 0  # first seed; all random numbers follow from it
 device: str = "auto"  # auto | cpu | cuda | cuda:1 | mps
@@ -45,7 +46,7 @@ extended: bool = False  # also the ablations that want a GPU's time
 overrides: dict = {}  # settings to change, for example {"steps": 500}
 dataset: str = "phantom"  # phantom | sunnybrook | acdc
 
-# %% mystnb={"code_prompt_show": "Set-up: imports, 24 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "Set-up: imports"} tags=["hide-input"]
 import itertools
 
 import matplotlib.pyplot as plt
@@ -71,7 +72,7 @@ TRUTH, RESULT, METHOD = (plotting.ROLES[role] for role in ("truth", "result", "m
 UNET, WITH_DP, NO_NOISE = plotting.BASELINES[:3]
 plotting.style()
 
-# %% mystnb={"code_prompt_show": "Set-up: settings and data, 10 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "Set-up: settings and data"} tags=["hide-input"]
 how = {"scale": scale, "seed": seed, "device": device, "overrides": overrides}
 what = {"data_dir": data_dir, "dataset": dataset, "extended": extended}
 run = scales.begin("edpcnn", experiment.SETTINGS, sources=experiment.SOURCES, **how, **what)
@@ -98,7 +99,7 @@ few, many = min(sizes), max(sizes)
 # that dynamic programming solves exactly.
 
 
-# %% mystnb={"code_prompt_show": "The figure, 19 lines", "image": {"alt": "A short-axis slice; a threshold's answer, which leaks into the bright structures around the ventricle; rays from the ventricle's centre with its outline; and the slice read along the rays, with the outline as a line from top to bottom."}} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "The figure", "image": {"alt": "A short-axis slice; a threshold's answer, which leaks into the bright structures around the ventricle; rays from the ventricle's centre with its outline; and the slice read along the rays, with the outline as a line from top to bottom."}} tags=["hide-input"]
 large = int(test["mask"].sum((1, 2, 3)).argmax())
 slice_, mask, centre = (test[key][[large]] for key in ("image", "mask", "centre"))
 points = experiment.star(s, centre)
@@ -150,7 +151,7 @@ sources.show(experiment.Settings, experiment.LOADERS[run.dataset], experiment.pr
 # binds? And what do six rays make of a round ventricle?
 
 
-# %% mystnb={"code_prompt_show": "The slider, 23 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "The slider"} tags=["hide-input"]
 def path_and_contour(band, rays):
     points = star_pattern.star_pattern(centre, rays, s.n_points, s.radius)
     g = star_pattern.warp(slice_, points)
@@ -357,7 +358,7 @@ sources.show(Arms, experiment.network, experiment.unet_arm, experiment.contour_a
 # smallest training set and the first seed. Validation Dice chooses; for U-Net + DP the one through
 # the solver.
 
-# %% mystnb={"code_prompt_show": "Tuning, and its scores, 13 lines"} tags=["hide-cell"]
+# %% mystnb={"code_prompt_show": "Tuning, and its scores"} tags=["hide-cell"]
 rates = [s.lr, 3 * s.lr, 10 * s.lr]
 tuning = compare.tuned(
     {"U-Net": lambda choice: arms.unet(few, *choice), "EDPCNN": lambda lr: arms.edpcnn(few, lr)},
@@ -379,7 +380,7 @@ plotting.Table(["validation Dice of arm, choice", "by itself", "through the solv
 # loss is the log-likelihood of the true answers, its temperature $\gamma$ is not tuned. (`extended`
 # adds ten inner steps, an $F$ whose angle does not close, and stars that stay on the centre.)
 
-# %% mystnb={"code_prompt_show": "All arms, all seeds, 5 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "All arms, all seeds"} tags=["hide-input"]
 compared = arms.compared(sizes, chosen, chosen_dp, rate, run.extended)
 results = compare.run_arms(compared, run.seeds, workers=run.workers)
 longer = {f"U-Net, 3× the updates, first seed ({few})": arms.unet(few, *chosen, times=3)}
@@ -391,7 +392,7 @@ unet_few, edp_few, no_noise = f"U-Net ({few})", f"EDPCNN ({few})", f"EDPCNN, σ 
 # names the solver's answer on the maps of the step; with noise these are new each time, without it
 # the same map is seen $S$ times.
 
-# %% mystnb={"code_prompt_show": "The figure, 16 lines", "image": {"alt": "Three panels over the updates: validation Dice of U-Net and EDPCNN with few and with many images; agreement of F with the solver, and standard deviation of the warped map, each with and without noise."}} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "The figure", "image": {"alt": "Three panels over the updates: validation Dice of U-Net and EDPCNN with few and with many images; agreement of F with the solver, and standard deviation of the warped map, each with and without noise."}} tags=["hide-input"]
 figure, axes = plt.subplots(1, 3, figsize=(plotting.WIDTH, 2.7))
 for name, colour in ((unet_few, UNET), (edp_few, METHOD), (no_noise, NO_NOISE)):
     history = results.get(name, first).extras["history"]
@@ -430,7 +431,7 @@ plotting.show(
 # training and validation patients, presumably in millimetres; ours from test patients that no choice
 # has seen.
 
-# %% mystnb={"code_prompt_show": "The rows without training of their own, 11 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "The rows without training of their own"} tags=["hide-input"]
 for name, fixed in untrained.rows(bench, few, run.seed).items():
     results = results.with_row(name, lambda seed, fixed=fixed: fixed)
 own = "U-Net for the DP" if chosen_dp != chosen else "U-Net"
@@ -443,7 +444,7 @@ for n in sizes:
 unit = "mm" if run.dataset != "sunnybrook" else "px"
 metrics = {"dice": "Dice", "assd": f"ASSD ({unit})", "hd": f"HD ({unit})"}
 
-# %% mystnb={"code_prompt_show": "The paper's table beside ours, 13 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "The paper's table beside ours"} tags=["hide-input"]
 paper = printed.beside(results.arms, few, many, with_dp[many], metrics.values())
 better = [r for r in list(paper)[:2] if results.mean(r, "dice") >= results.mean(unet_few, "dice")]
 ours = {a: {name: results.per_seed(a, key) for key, name in metrics.items()} for a in paper}
@@ -466,7 +467,7 @@ plotting.paper_table(
 # **With more images** the U-Net catches up; this is the paper's main figure. (`extended` adds a size
 # between.)
 
-# %% mystnb={"code_prompt_show": "The figure, 17 lines", "image": {"alt": "Dice, average surface distance and Hausdorff distance over the number of training images, for U-Net, U-Net + DP and EDPCNN."}} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "The figure", "image": {"alt": "Dice, average surface distance and Hausdorff distance over the number of training images, for U-Net, U-Net + DP and EDPCNN."}} tags=["hide-input"]
 arms_of = {name: [f"{name} ({n})" for n in sizes] for name in ("U-Net", "EDPCNN")}
 arms_of["U-Net + DP"] = [with_dp[n] for n in sizes]
 figure, axes = plt.subplots(1, 3, figsize=(plotting.WIDTH, 2.7))
@@ -491,7 +492,7 @@ plotting.show(
 # Chosen by EDPCNN's Dice. Where it fails it fails as a whole: the prior that carries a contour over
 # weak edges also holds it on wrong ones.
 
-# %% mystnb={"code_prompt_show": "The figure, 15 lines", "image": {"alt": "Best, median and worst test slice of EDPCNN with its errors, and the U-Net's errors on the same slices below."}} tags=["thumbnail", "hide-input"]
+# %% mystnb={"code_prompt_show": "The figure", "image": {"alt": "Best, median and worst test slice of EDPCNN with its errors, and the U-Net's errors on the same slices below."}} tags=["thumbnail", "hide-input"]
 edp, alone = results.get(edp_few, first), results.get(unet_few, first)
 order = np.argsort(-edp.metrics["dice"])
 three = order[[0, len(order) // 2, -1]].tolist() * 2
@@ -516,7 +517,7 @@ plotting.show(
 # inference costs 16 % more; here one batch is timed with the same weights, once with the component
 # rule, once with warp, solver, smoothing and fill.
 
-# %% mystnb={"code_prompt_show": "Displaced centres, and the cost, 10 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "Displaced centres, and the cost"} tags=["hide-input"]
 levels = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
 edp_maps = [results.get(edp_few, seed).extras["test"] for seed in run.seeds]
 moved = [dice_off_centre(segment, x, test, levels, s.jitter_seeds) for x in edp_maps]
@@ -537,7 +538,7 @@ plotting.Table(
 # training.)
 
 
-# %% mystnb={"code_prompt_show": "The slider, 24 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "The slider"} tags=["hide-input"]
 looks = {look["update"]: look for look in edp.extras["seen"]}
 case = int(validation["mask"][:8].sum((1, 2, 3)).argmax())  # the largest of those looked at
 
@@ -569,7 +570,7 @@ widgets.frames(
 # notebook, `moved_star(2.5, -1)` draws any other place.)
 
 
-# %% mystnb={"code_prompt_show": "The sliders, 20 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "The sliders"} tags=["hide-input"]
 def moved_star(down_px, right_px):
     at = centre + torch.tensor([[down_px, right_px]], dtype=torch.float32)
     found = segment(edp.extras["test"][[large]], {"centre": at})
@@ -598,7 +599,7 @@ widgets.frames(
 # by seed: the same images, order and first weights. Each seed draws its own training images from the
 # pool (all of them, at the largest size).
 
-# %% mystnb={"code_prompt_show": "C1 to C3: EDPCNN against both baselines, 34 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "C1 to C3: EDPCNN against both baselines"} tags=["hide-input"]
 with_few, dp_few = f"with {few} training images", with_dp[few]
 claims.check(
     "C1",
@@ -634,7 +635,7 @@ for id, (key, theirs) in distances.items():
         if_fails=f"The seeds' gains range from {min(worse):.2g} to {max(worse):.2g} {unit}.",
     )
 
-# %% mystnb={"code_prompt_show": "C4 and C5: the data and the noise, 24 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "C4 and C5: the data and the noise"} tags=["hide-input"]
 if many >= 100 or run.smoke:
     pairs = ((f"EDPCNN ({n})", f"U-Net ({n})") for n in (few, many))
     gap, last_gap = (np.array(results.difference(*pair, "dice")) for pair in pairs)
@@ -660,7 +661,7 @@ claims.check(
     if_fails="Seeds differ by more than the margin. An untested guess: moved stars explore, too.",
 )
 
-# %% mystnb={"code_prompt_show": "C6 to C8: the centre, the cost, the paper's scale, 26 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "C6 to C8: the centre, the cost, the paper's scale"} tags=["hide-input"]
 claims.check(
     "C6",
     "a centre off by up to 0.2 of the object's radius costs less than 0.02 Dice",

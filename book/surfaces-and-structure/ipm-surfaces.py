@@ -24,6 +24,7 @@
 # - **Afterwards you can** write down the column problem, solve it in two ways, send gradients through
 #   it, and tell what such a layer gives to a network from what it only repairs.
 # - **Before:** U-Nets and gradient descent; the primer [](../primers/optimisation-as-a-layer).
+# - **Images:** retinal OCT. **Level:** advanced.
 # - **Time:** a few minutes on two CPU cores; at the scale `paper` many hours on a GPU.
 # :::
 #

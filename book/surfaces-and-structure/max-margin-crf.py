@@ -27,18 +27,19 @@
 #   gain by more training.
 # - **Before:** the primers [graph cuts](../primers/graph-cuts) and
 #   [optimisation as a layer](../primers/optimisation-as-a-layer).
+# - **Images:** cardiac ultrasound. **Level:** advanced.
 # - **Time:** `lesson` a few minutes on two CPU cores, `smoke` well below one; `paper` (the full
 #   network, real images) hours on a GPU.
 # :::
 #
 # :::{admonition} What we found
-# :class: found c1b
+# :class: found c1a
 #
 # On the book's page this box shows what came out of the stored run: one effect with its interval,
 # the verdicts, and the weakest point. In a notebook, run it: they stand under **Claims**.
 # :::
 
-# %% mystnb={"code_prompt_show": "Parameters, 7 lines"} tags=["parameters", "hide-input"]
+# %% mystnb={"code_prompt_show": "Parameters"} tags=["parameters", "hide-input"]
 scale: str = "lesson"  # smoke | lesson | paper: how much is computed
 seed: int = 0  # first seed; all random numbers follow from it
 device: str = "auto"  # auto | cpu | cuda | cuda:1 | mps
@@ -47,7 +48,7 @@ extended: bool = False  # also two ablations of joint training
 overrides: dict = {}  # settings to change, for example {"epochs": 16}
 dataset: str = "ultrasound"  # ultrasound | ct (phantoms) | camus (real ultrasound)
 
-# %% mystnb={"code_prompt_show": "Set-up: imports, 18 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "Set-up: imports"} tags=["hide-input"]
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
@@ -67,7 +68,7 @@ from medseg_core.papers.max_margin_crf.statements import PRINTED, signed, span, 
 from medseg_core.papers.max_margin_crf.toys import every_labelling, noisy_ellipse, twelve_pixels
 from medseg_core.papers.max_margin_crf.training import BatchFit, Objective, update
 
-# %% mystnb={"code_prompt_show": "Set-up: the run, and how pictures look, 20 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "Set-up: the run, and how pictures look"} tags=["hide-input"]
 given = {"scale": scale, "seed": seed, "device": device, "overrides": overrides}
 given |= {"data_dir": data_dir, "dataset": dataset, "extended": extended}
 run = scales.begin("max-margin-crf", experiment.SETTINGS, sources=experiment.SOURCES, **given)
@@ -107,7 +108,7 @@ sources.show(experiment.Settings, experiment.tolerance)
 # the score at zero, pixel by pixel. A **graph cut** finds the labelling that agrees best with all
 # scores *and* has little border.
 
-# %% mystnb={"code_prompt_show": "The phantoms, and scores from darkness, 10 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "The phantoms, and scores from darkness"} tags=["hide-input"]
 raw = experiment.load(run.dataset, s, run.seed, run.reader)
 data = experiment.Parts(*map(experiment.prepared, raw))
 bench = experiment.Bench(s, data, run.device)
@@ -119,7 +120,7 @@ darkness = torch.where(seen[:, None], 2 * (level - data.test["image"]), -4.0)
 crf_test = crf_of(data.test, s)
 by_cut = crf_test.infer(darkness, torch.tensor([1.0, 1.0, 0.0]))
 
-# %% mystnb={"code_prompt_show": "The figure, 15 lines", "image": {"alt": "Two ultrasound images in rows: the true ventricle's outline, a score per pixel from darkness, the speckled labelling by a threshold, and the smooth one by a graph cut, which still takes the atrium and shadows for ventricle."}} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "The figure", "image": {"alt": "Two ultrasound images in rows: the true ventricle's outline, a score per pixel from darkness, the speckled labelling by a threshold, and the smooth one by a graph cut, which still takes the atrium and shadows for ventricle."}} tags=["hide-input"]
 figure, axes = plt.subplots(2, 4, figsize=(7, 4))
 for i, line in enumerate(axes, start=1):
     image, target = raw.test["image"][i], truth[i]
@@ -164,7 +165,7 @@ plotting.show(figure, caption=caption)
 # **Predict, then move.** Below are noisy logits of an ellipse, with $w_1=1$. Raise $w_2$: which
 # goes first, the islands, the holes or the tips of the ellipse? Does $w_3$ do the same?
 
-# %% mystnb={"code_prompt_show": "The sliders, 21 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "The sliders"} tags=["hide-input"]
 toy = noisy_ellipse(s.size // 3, run.seed)
 toy_crf = MaxMarginCRF.from_images(toy.image, toy.target)
 
@@ -210,7 +211,7 @@ widgets.frames(cut_lab, w2=steps, w3=steps, labels=words, alt=alt, caption=capti
 # Take an image so small that one can write them all down: 3×4 pixels, 4096 labellings. Each gives
 # three differences to the truth, which $w$ multiplies, and a distance $\Delta$.
 
-# %% mystnb={"code_prompt_show": "A tiny image, and the contrast e, 10 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "A tiny image, and the contrast e"} tags=["hide-input"]
 tiny = twelve_pixels(run.seed)
 tiny_crf = MaxMarginCRF.from_images(tiny.image, tiny.target)
 every = every_labelling(3, 4)
@@ -273,7 +274,7 @@ x, gamma, chosen = cutting_planes(rows.double().numpy(), distance.double().numpy
 solved = tiny_crf.fit(tiny.logits.double(), eps=1e-4)  # the real call
 assert np.isclose(gamma, solved.gamma, rtol=1e-3), "from scratch and MaxMarginCRF differ in γ"
 
-# %% mystnb={"code_prompt_show": "The figure, 25 lines", "image": {"alt": "Energy above the truth's against Hamming distance for all labellings of a tiny image. Before learning many dots lie below the margin's line; after it none does, and the few chosen ones, circled, lie on it."}} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "The figure", "image": {"alt": "Energy above the truth's against Hamming distance for all labellings of a tiny image. Before learning many dots lie below the margin's line; after it none does, and the few chosen ones, circled, lie on it."}} tags=["hide-input"]
 figure, axes = plt.subplots(1, 2, figsize=(7, 2.9), sharey=True, sharex=True)
 start_w = torch.tensor([1.0, 0.1, 0.1])
 across = distance + torch.linspace(-0.25, 0.25, len(distance))  # dots of one distance side by side
@@ -393,7 +394,7 @@ sources.show(training.likelihood_step, training.train_on, training.Training, out
 # validation Jaccard of network and cut. A seed changes the network's first weights, its dropout and
 # the order of the images; the images stay.
 
-# %% mystnb={"code_prompt_show": "Pre-training, tuning, and all arms by number of images, 34 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "Pre-training, tuning, and all arms by number of images"} tags=["hide-input"]
 OBJECTIVES = {"margin": Objective(margin_step), "likelihood": Objective(training.likelihood_step)}
 
 
@@ -436,7 +437,7 @@ by_size, tuned, networks = study((s.n_train, s.n_small, s.n_large))
 results = by_size[s.n_train]
 
 
-# %% mystnb={"code_prompt_show": "The figure, 23 lines", "image": {"alt": "Left: gamma of all training images over the epochs, thin lines for each seed; joint training rises in its first epoch and then falls, the control falls from the start. Right: validation Jaccard with the cut over the epochs for both."}} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "The figure", "image": {"alt": "Left: gamma of all training images over the epochs, thin lines for each seed; joint training rises in its first epoch and then falls, the control falls from the start. Right: validation Jaccard with the cut over the epochs for both."}} tags=["hide-input"]
 def curve(arm, value, of=results):
     """One value per seed and epoch."""
     courses = [of.get(arm, k).extras["training"].epochs for k in run.seeds]
@@ -473,7 +474,7 @@ plotting.show(figure, caption=caption)
 # The **Jaccard index** is the number of pixels that both outlines call inside over the number that
 # either does; the paper gives its mean over the test images.
 
-# %% mystnb={"code_prompt_show": "The paper's table beside ours, 13 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "The paper's table beside ours"} tags=["hide-input"]
 ours = {arm: results.per_seed(arm, "jaccard") for arm in results.arms}
 bare = [mean_overlap(results.get("joint", k).extras["logits"][:, 0] > 0, truth) for k in run.seeds]
 shape = floors.mean_shape(train["target"], s.n_test)
@@ -488,7 +489,7 @@ note = f"""Five columns: the paper's, real images, one run each (horses: ReSeg h
 phantom, {s.n_test} test images, mean ± SD over {len(run.seeds)} seeds."""
 plotting.Table(header, lines, note)
 
-# %% mystnb={"code_prompt_show": "The figure, 21 lines", "image": {"alt": "Left: mean test Jaccard of every arm; grey lines join the arms of a seed and run nearly in parallel. Right: the gain of joint training over its control for three sizes of the training set, one grey line per seed, and the mean."}} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "The figure", "image": {"alt": "Left: mean test Jaccard of every arm; grey lines join the arms of a seed and run nearly in parallel. Right: the gain of joint training over its control for three sizes of the training set, one grey line per seed, and the mean."}} tags=["hide-input"]
 arms, counts = list(results.arms), sorted(by_size)
 gains = {n: by_size[n].difference("joint", "CNN longer", "jaccard") for n in counts}
 known = {n: by_size[n].mean("CNN only", "jaccard") for n in counts}
@@ -522,7 +523,7 @@ plotting.show(figure, caption=caption)
 # threshold, and how many of these rightly? What could the best weights add, chosen on the *test*
 # truth (a ceiling, no arm)? How much of the error lies near the true border at all?
 
-# %% mystnb={"code_prompt_show": "What the cuts change, 15 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "What the cuts change"} tags=["hide-input"]
 changes, lines = {}, []
 for arm in ("piecewise", "CNN longer + piecewise", "joint"):
     own = [results.get(arm, k).extras for k in run.seeds]
@@ -553,7 +554,7 @@ plotting.Table(header, lines, note)
 # Three ablations of Algorithm 1, on the pre-trained network of the first seed: search for the
 # *cheapest* wrong labelling, with no bonus for being wrong; ask for no margin; hold $w_3$ at 0.
 
-# %% mystnb={"code_prompt_show": "Algorithm 1 without its parts, 8 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "Algorithm 1 without its parts"} tags=["hide-input"]
 state = networks[s.n_train][first]["state"]
 a0, lines = predict(experiment.restored(state, bench), train["image"], s), []
 ablations = diagnosis.left_out(a0, results.get("CNN only", first).extras["logits"], bench)
@@ -569,7 +570,7 @@ plotting.Table(header, lines)
 #
 # ### Best, median, worst
 
-# %% mystnb={"code_prompt_show": "The figure, 18 lines", "image": {"alt": "Best, median and worst test image in rows: the image with the true outline, then the errors of the network alone, of the piecewise CRF, of longer training with a CRF, and of joint training; in the worst case all four make the same large mistake."}} tags=["thumbnail", "hide-input"]
+# %% mystnb={"code_prompt_show": "The figure", "image": {"alt": "Best, median and worst test image in rows: the image with the true outline, then the errors of the network alone, of the piecewise CRF, of longer training with a CRF, and of joint training; in the worst case all four make the same large mistake."}} tags=["thumbnail", "hide-input"]
 scores = results.value("joint", first, "jaccard")
 order = np.argsort(-scores)
 cases = {"best": order[0], "median": order[len(order) // 2], "worst": order[-1]}
@@ -595,7 +596,7 @@ plotting.show(figure, caption=caption)
 # **The rounds of Algorithm 1** on the first batch, the pre-trained network fixed. Which labellings
 # carry weight in the end, the first ones or the last?
 
-# %% mystnb={"code_prompt_show": "The slider, 28 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "The slider"} tags=["hide-input"]
 batch = list(range(min(s.batch, s.n_train)))
 crf = crf_of(data.train, s, s.n_train).subset(batch)
 batch_fit = crf.fit(a0[batch], **(TO_TOLERANCE | {"solve_after": "round"}))
@@ -636,7 +637,7 @@ widgets.frames(rounds_lab, round=range(1, len(course) + 1), alt=alt, caption=cap
 # C2 is the ceiling measured above; that under C5 is a reading.
 
 
-# %% mystnb={"code_prompt_show": "The claims that are measured, 25 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "The claims that are measured"} tags=["hide-input"]
 def judge(id, measured, baseline, reason):
     text, bound, paper = said[id]
     told = {"paper": paper, "baseline": baseline, "if_fails": reason}
@@ -663,7 +664,7 @@ reason = f"""By seed the gain is {signed(gains[small])} points with {small} imag
 off = np.subtract(gains[small], gains[large])
 judge("C5", off, f"{np.mean(gains[large]):.2f} points", " ".join(reason.split()))
 
-# %% mystnb={"code_prompt_show": "The exact claim, what only the paper's scale can judge, and the report, 13 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "The exact claim, what only the paper's scale can judge, and the report"} tags=["hide-input"]
 joint_runs = [by_size[n].get("joint", k).extras["training"] for n in by_size for k in run.seeds]
 fits = [fit for done in joint_runs for fit in done.fits]
 rounds, violations, converged, _ = (np.array(column) for column in zip(*fits, strict=True))
@@ -817,7 +818,7 @@ exercises.solution("ex3", shares[1e-3])
 # [phantom](../guide/phantoms-thorax) of it. With `extended` two ablations of joint training stand
 # here: one violator per image in place of the mixture, and $w_3=0$.
 
-# %% mystnb={"code_prompt_show": "Two ablations of joint training, 12 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "Two ablations of joint training"} tags=["hide-input"]
 if run.extended:
     states = {k: x["state"] for k, x in networks[s.n_train].items()}
     others = {"one violator": Objective(training.subgradient_step)}

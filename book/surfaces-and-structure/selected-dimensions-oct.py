@@ -26,6 +26,7 @@
 #   whether a network lacks context or localisation, and train one on its worst columns.
 # - **Before:** U-Nets and gradient descent, as in [](edpcnn); the images are explained in the
 #   guide to the [phantoms](../guide/phantoms-oct).
+# - **Images:** retinal OCT. **Level:** introductory.
 # - **Time:** `lesson` some minutes on two CPU cores, `paper` (nine levels) days on a GPU.
 # :::
 #
@@ -36,7 +37,7 @@
 # the verdicts, and the weakest point. In a notebook, run it: they stand under **Claims**.
 # :::
 
-# %% mystnb={"code_prompt_show": "Parameters, 7 lines"} tags=["parameters", "hide-input"]
+# %% mystnb={"code_prompt_show": "Parameters"} tags=["parameters", "hide-input"]
 scale: str = "lesson"  # smoke | lesson | paper: how much is computed
 seed: int = 0  # first seed; all random numbers follow from it
 device: str = "auto"  # auto | cpu | cuda | cuda:1 | mps
@@ -45,7 +46,7 @@ extended: bool = False  # also "one funnel", and a 2-D U-Net
 overrides: dict = {}  # settings to change, for example {"steps": 500}
 dataset: str = "phantom"  # phantom | duke (train on it) | spectralis (look at it)
 
-# %% mystnb={"code_prompt_show": "Set-up: imports, 30 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "Set-up: imports"} tags=["hide-input"]
 import math
 from functools import partial
 
@@ -77,7 +78,7 @@ COLOURS = {  # networks in charts, borders over images
 }
 plotting.style()
 
-# %% mystnb={"code_prompt_show": "Set-up: this run, its data, the colours, 13 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "Set-up: this run, its data, the colours"} tags=["hide-input"]
 given = {"scale": scale, "seed": seed, "device": device, "overrides": overrides}
 given |= {"data_dir": data_dir, "dataset": dataset, "extended": extended}
 readers = {"phantom": None, "duke": DukeAMD, "spectralis": SpectralisExport}
@@ -115,7 +116,7 @@ sources.show(experiment.Settings, experiment.load_phantom, experiment.load_duke)
 # or no per column.
 
 
-# %% mystnb={"code_prompt_show": "The figure, 16 lines", "image": {"alt": "A B-scan with drusen and its three annotated borders; the same with the steepest change per column, which jumps off Bruch's membrane; a B-scan with geographic atrophy, its label per column as a bar below, and an arrow at a bright streak that is none."}} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "The figure", "image": {"alt": "A B-scan with drusen and its three annotated borders; the same with the steepest change per column, which jumps off Bruch's membrane; a B-scan with geographic atrophy, its label per column as a bar below, and an arrow at a bright streak that is none."}} tags=["hide-input"]
 naive, dark = fading.steepest_borders(test["image"]), fading.faded_columns(test)
 off = (naive - test["surfaces"][:, [0, 2]]).abs()
 lit_or_dark = {"lit": test["valid"] & ~dark, "faded": test["valid"] & dark}
@@ -168,7 +169,7 @@ def columns_reached(level):
     return reach + 4 * width * (levels - level)  # those of the funnel
 
 
-# %% mystnb={"code_prompt_show": "The slider, 16 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "The slider"} tags=["hide-input"]
 def level_of(level):
     figure, axis = plt.subplots(figsize=(5, 3))
     figures.stairs(axis, test, shown, level, columns_reached(level), COLOURS)
@@ -206,7 +207,7 @@ widgets.frames(
 # without funnels: all the context, and every position squeezed through one pixel.
 
 
-# %% mystnb={"code_prompt_show": "The figure, 14 lines", "image": {"alt": "The network as a triangle of squares: the encoder runs down the diagonal, from each of its levels a row of funnel steps runs right to maps of one row, and the decoder climbs there from the bottom. Bands mark base 1, the first row, and base 2, encoder and decoder."}} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "The figure", "image": {"alt": "The network as a triangle of squares: the encoder runs down the diagonal, from each of its levels a row of funnel steps runs right to maps of one row, and the decoder climbs there from the bottom. Bands mark base 1, the first row, and base 2, encoder and decoder."}} tags=["hide-input"]
 sizes = {a: sum(p.numel() for p in experiment.network(a, "layers", s).parameters()) for a in ARMS}
 reach = {kind: columns_seen(kind, s, s.height, 2 * s.height) for kind in experiment.KINDS}
 assert columns_reached(0) == reach["base 1"]  # its only funnel is that of level 0
@@ -336,7 +337,7 @@ sources.show(augment, experiment.layers_arm, experiment.ga_arm, scores.layer_err
 # proposed network under the plain mean of all columns, at the proposed network's rate.
 
 
-# %% mystnb={"code_prompt_show": "How each arm is tuned and run, 8 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "How each arm is tuned and run"} tags=["hide-input"]
 def compared(makers, rates):
     """Choose each arm's rate on the first seed, run the other seeds with it; (results, tuning)."""
     tuning = compare.tuned(makers, rates, first, workers=run.workers)
@@ -367,7 +368,7 @@ layers.same_budget(*layers.arms)
 
 ga, ga_tuning = compared({kind: partial(ga_arm, kind) for kind in ARMS}, s.ga_rates)
 
-# %% mystnb={"code_prompt_show": "The figure, 13 lines", "image": {"alt": "Validation error of the layers and validation Dice of atrophy over the updates, for the proposed network and both baselines."}} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "The figure", "image": {"alt": "Validation error of the layers and validation Dice of atrophy over the updates, for the proposed network and both baselines."}} tags=["hide-input"]
 figure, axes = plt.subplots(1, 2, figsize=(7, 2.5))
 figures.curves(axes[0], {arm: layers.get(arm, first) for arm in (*ARMS, "plain MSE")}, COLOURS)
 figures.curves(axes[1], {arm: ga.get(arm, first) for arm in ARMS}, COLOURS)
@@ -390,7 +391,7 @@ plotting.show(
 # The paper's Table 1 beside ours: the mean absolute error over all annotated columns of a volume,
 # averaged over the volumes without (*control*) and with AMD. *Overall* is the mean of the six.
 
-# %% mystnb={"code_prompt_show": "The table, 18 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "The table"} tags=["hide-input"]
 CELLS = [f"{name} {who}" for who in ("control", "AMD") for name in names]
 printed = {
     "proposed": (0.840, 1.280, 1.227, 1.055, 1.568, 1.858, 1.305),
@@ -415,7 +416,7 @@ plotting.Table(header, list(zip(*columns, strict=True)), note=note)
 # are says little across data sets; how they are *distributed* says what a network lacks. Where the
 # signal is sharp (ILM) nothing but localisation is needed; where it fades (BM in AMD), context.
 
-# %% mystnb={"code_prompt_show": "The figure, 24 lines", "image": {"alt": "Left and middle: error of each baseline relative to the proposed network for three borders in controls and in AMD, in the paper and here. Right: each network's error on Bruch's membrane in AMD, where it is lit and where it has faded."}} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "The figure", "image": {"alt": "Left and middle: error of each baseline relative to the proposed network for three borders in controls and in AMD, in the paper and here. Right: each network's error on Bruch's membrane in AMD, where it is lit and where it has faded."}} tags=["hide-input"]
 bm_error = {}
 for arm in ARMS:
     found = [layers.get(arm, seed).extras["test"][:, 2] for seed in run.seeds]
@@ -446,7 +447,7 @@ plotting.show(
 # in AMD: it lacks localisation, not context. Base 1 loses most where BM has faded: it lacks
 # context. It loses less than in the paper, and its seeds differ much.
 
-# %% mystnb={"code_prompt_show": "The figure: best, median and worst B-scan, 10 lines", "image": {"alt": "Best, median and worst test B-scan with the borders that the proposed network finds, and below each the error of Bruch's membrane per column for all three networks."}} tags=["thumbnail", "hide-input"]
+# %% mystnb={"code_prompt_show": "The figure: best, median and worst B-scan", "image": {"alt": "Best, median and worst test B-scan with the borders that the proposed network finds, and below each the error of Bruch's membrane per column for all three networks."}} tags=["thumbnail", "hide-input"]
 preds = {arm: layers.get(arm, first).extras["test"] for arm in ARMS}
 figure, axes = plt.subplots(2, 3, figsize=(7, 3.3), sharey="row")
 figures.cases(axes, test, preds, COLOURS)
@@ -466,7 +467,7 @@ plotting.show(
 # sampler and updates) it is about the same. Why? A minority of the columns holds most of the squared
 # error. It rules the plain mean already, and leaving the others out changes little.
 
-# %% mystnb={"code_prompt_show": "The share of the hard columns, 4 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "The share of the hard columns"} tags=["hide-input"]
 plain_rows = [layers.get("plain MSE", seed).extras["test"] for seed in run.seeds]
 hard = np.mean([scores.hard_share(rows, test) for rows in plain_rows], 0)
 words = f"Under the plain loss {hard[0]:.0%} of the columns are hard (their error exceeds the mean "
@@ -479,7 +480,7 @@ print(words + f"of their image and border). They hold {hard[1]:.0%} of the squar
 # against the image by a few columns, as by aligning it with a picture from the front; nobody can
 # know the displacement. So the Dice of the atrophy where it really is, is roughly a ceiling.
 
-# %% mystnb={"code_prompt_show": "The table and the paired tests, 17 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "The table and the paired tests"} tags=["hide-input"]
 clean = ga_test["hidden"]["columns_clean"]
 ceiling = scores.column_dice(clean, ga_test["columns"], ga_test["group"])
 known = ~ceiling.isnan().numpy()  # volumes with atrophy
@@ -498,7 +499,7 @@ note += f"{'; '.join(told)}. They ask about other volumes, the claims about othe
 paper = {arm: {"Dice": theirs.get(arm), place: None} for arm in ours}
 plotting.paper_table(ours, paper, note=note)
 
-# %% mystnb={"code_prompt_show": "The figure: best, median and worst volume, 11 lines", "image": {"alt": "En-face maps of the best, median and worst test volume: the reference, where the atrophy really is, and the probabilities of the three networks."}} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "The figure: best, median and worst volume", "image": {"alt": "En-face maps of the best, median and worst test volume: the reference, where the atrophy really is, and the probabilities of the three networks."}} tags=["hide-input"]
 found = {arm: torch.sigmoid(ga.get(arm, first).extras["test"][:, 0]) for arm in ARMS}
 dice = {arm: ga.value(arm, first, "dice") for arm in ARMS}
 figure, axes = plt.subplots(3, 5, figsize=(7, 3.1))
@@ -522,7 +523,7 @@ plotting.show(
 # column alone? Then switch off the finest funnel of the proposed network, or all others.
 
 
-# %% mystnb={"code_prompt_show": "The slider, 28 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "The slider"} tags=["hide-input"]
 nets = {arm: experiment.network(arm, "layers", s).eval() for arm in ARMS}
 for arm, net in nets.items():
     net.load_state_dict(layers.get(arm, first).extras["state"])
@@ -557,7 +558,7 @@ widgets.frames(
 # far may BM fade under it, before a network loses the line? (In training BM always faded fully.)
 
 
-# %% mystnb={"code_prompt_show": "The slider, 22 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "The slider"} tags=["hide-input"]
 def drusen_lab(sigma, fade, height=0.12, speckle=s.speckle):
     look = {"sigma": sigma * s.width / 128, "fade": fade, "height": height, "speckle": speckle}
     sample = lab.drusen_scan(s, run.seed, **look)
@@ -581,7 +582,7 @@ widgets.frames(
     target_bytes=150_000,
 )
 
-# %% mystnb={"code_prompt_show": "Free controls, beside a running kernel, 2 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "Free controls, beside a running kernel"} tags=["hide-input"]
 free = {"sigma": (3.0, 12.5, 0.5), "fade": (0.0, 1.0, 0.1), "height": (0.03, 0.15, 0.01)}
 widgets.live(drusen_lab, **free, speckle=(0.1, 0.5, 0.1))
 
@@ -592,7 +593,7 @@ widgets.live(drusen_lab, **free, speckle=(0.1, 0.5, 0.1))
 # by seed: the same data, a new order, new augmentation and new first weights.
 
 
-# %% mystnb={"code_prompt_show": "C1 and C2, with their margins, 23 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "C1 and C2, with their margins"} tags=["hide-input"]
 def relative(arm, other, metric):
     """arm / other − 1, one per seed."""
     return np.divide(layers.per_seed(arm, metric), layers.per_seed(other, metric)) - 1
@@ -617,7 +618,7 @@ for part, base in (("a", "base 1"), ("b", "base 2")):
     value = relative("proposed", base, "overall")
     judge(f"C1{part}", text, value, paper, layers, ("proposed", base), "overall", at_most=-0.1)
 
-# %% mystnb={"code_prompt_show": "C2, context, with its margin, 13 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "C2, context, with its margin"} tags=["hide-input"]
 ilm, bm = (
     np.divide(layers.per_seed("base 1", cell), layers.per_seed("proposed", cell))
     for cell in ("ILM control", "BM AMD")
@@ -632,7 +633,7 @@ reason += f"is {span(bm)} on BM, {span(ilm)} on the ILM."
 words = {"paper": "1.91 vs 1.23", "baseline": f"{bm.mean():.2f} vs {ilm.mean():.2f}"}
 claims.check("C2", text, bm - ilm, at_least=0.0, null=0.0, if_fails=reason, **words)
 
-# %% mystnb={"code_prompt_show": "C3, localisation, with its margins, 7 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "C3, localisation, with its margins"} tags=["hide-input"]
 cell, text = "ILM control", "localisation: on the ILM in controls base 2's error exceeds the "
 text += "proposed network's by at least 25 %"
 value, arms = relative("base 2", "proposed", cell), ("proposed", "base 2")
@@ -641,7 +642,7 @@ text = "and it exceeds base 1's, so that base 2 is the worst of the three there"
 value, arms = layers.difference("base 2", "base 1", cell), ("base 2", "base 1")
 judge("C3b", text, value, "1.880 vs 1.031", layers, arms, cell, at_least=0.0, null=0.0)
 
-# %% mystnb={"code_prompt_show": "C4 to C8, with their margins, 22 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "C4 to C8, with their margins"} tags=["hide-input"]
 for part, other, base, bound, words, paper in (
     ("a", "C7", "base 1", -0.01, "− 0.01", "0.49 vs 0.46"),
     ("b", "C8", "base 2", 0.03, "+ 0.03", "0.49 vs 0.28"),
@@ -806,7 +807,7 @@ exercises.solution("ex3", best["proposed"])
 # medseg run selected-dimensions-oct -p dataset spectralis -p data_dir /path/to/export
 # ```
 
-# %% mystnb={"code_prompt_show": "Only with dataset=spectralis: the figure, 14 lines", "image": {"alt": "Real B-scans with the borders that the network trained on the phantom finds, and the device's own."}} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "Only with dataset=spectralis: the figure", "image": {"alt": "Real B-scans with the borders that the network trained on the phantom finds, and the device's own."}} tags=["hide-input"]
 if dataset == "spectralis":
     real = experiment.load_spectralis(s, run.reader, train)
     rows = s.height * experiment.predict(nets["proposed"], real["image"], s)

@@ -25,6 +25,7 @@
 # - **Afterwards you can** turn probabilities and scribbles into an exact minimum cut, weight the voxels of a label that
 #   you do not trust, fine-tune a network in seconds, and test an interactive method fairly with a simulated user.
 # - **Before:** U-Nets and gradient descent; the primer [](../primers/graph-cuts).
+# - **Images:** CT and MR of organs. **Level:** intermediate.
 # - **Time:** `smoke` about a minute, `lesson` some minutes on two CPU cores (it fine-tunes a network a few hundred
 #   times), `paper` (crops of 96³ voxels, five levels) hours on a GPU.
 # :::

@@ -1,7 +1,7 @@
 """The modules that a notebook runs: found in its code and read from their files, never imported.
 
-A chapter's settings, loaders and arms stand in `medseg_core/papers/<slug>/experiment.py` (a second
-part's in `<part>_experiment.py`), which belong to the chapter's code as its cells do.
+A chapter's settings, loaders, arms and parts stand in `medseg_core/papers/<slug>/` (underscores for
+hyphens): every file of the folder belongs to the chapter's code as its cells do.
 """
 
 from __future__ import annotations
@@ -15,19 +15,25 @@ from pathlib import Path
 
 from medseg_book.page.provenance import source_hash
 
-EXPERIMENT = re.compile(r"medseg_core\.papers\.\w+\.(\w+_)?experiment")
+PAPER = re.compile(r"medseg_core\.papers\.\w+")
 
 
-def experiments(sources: Iterable[str]) -> dict[str, str]:
-    """The experiment modules that code imports, each with the hash of its file."""
-    found = (name for source in sources for name in _imported(source))
-    return {name: file_hash(name) for name in found if EXPERIMENT.fullmatch(name)}
+def papers(sources: Iterable[str]) -> dict[str, str]:
+    """All modules of the papers from which code imports, each with the hash of its file."""
+    named = (PAPER.match(name) for source in sources for name in _imported(source))
+    packages = sorted({match[0] for match in named if match})
+    names = (
+        f"{package}.{path.stem}"
+        for package in packages
+        for path in sorted(_place(package).glob("*.py"))
+    )
+    return {name: file_hash(name) for name in names}
 
 
 def settings(sources: Iterable[str]) -> list[str]:
-    """The fields of the first class `Settings` in the code or in an experiment that it imports."""
+    """The fields of the first class `Settings` in the code or in a paper from which it imports."""
     sources = list(sources)
-    files = filter(None, map(file, experiments(sources)))
+    files = filter(None, map(file, papers(sources)))
     for source in [*sources, *(path.read_text(encoding="utf-8") for path in files)]:
         for node in ast.walk(parse(source)):
             if isinstance(node, ast.ClassDef) and node.name == "Settings":
@@ -57,12 +63,17 @@ def _hash(path: Path, changed: int) -> str:
 
 def file(module: str) -> Path | None:
     """Where a module of the two packages stands."""
-    package, *inner = module.split(".")
-    path = Path(importlib.util.find_spec(package).origin).parent.joinpath(*inner)
+    path = _place(module)
     for candidate in (path.with_suffix(".py"), path / "__init__.py"):
         if candidate.is_file():
             return candidate
     return None
+
+
+def _place(module: str) -> Path:
+    """A module's path without its ending, or a package's folder."""
+    package, *inner = module.split(".")
+    return Path(importlib.util.find_spec(package).origin).parent.joinpath(*inner)
 
 
 def parse(source: str) -> ast.Module:

@@ -66,17 +66,17 @@ def cell_hashes(nb: NotebookNode) -> list[str]:
 
 
 def code_hash(nb: NotebookNode) -> str:
-    """sha256 over the code cells' sources, stripped, and the experiment modules that they import.
+    """sha256 over the code cells' sources, stripped, and the modules of their papers.
 
     Prose may change, outputs stay valid.
     """
     sources = [cell.source.strip() for cell in code_cells(nb)]
-    return _sha("\x00".join([*sources, *modules.experiments(sources).values()]))
+    return _sha("\x00".join([*sources, *modules.papers(sources).values()]))
 
 
-def experiments(nb: NotebookNode) -> dict[str, str]:
-    """The experiment modules that the notebook imports, each with the hash of its code."""
-    return modules.experiments(cell.source for cell in code_cells(nb))
+def papers(nb: NotebookNode) -> dict[str, str]:
+    """The modules of the papers from which the notebook imports, each with its code's hash."""
+    return modules.papers(cell.source for cell in code_cells(nb))
 
 
 def first_changed(now: list[str], then: list[str]) -> int | None:

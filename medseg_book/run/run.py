@@ -52,7 +52,7 @@ class Prepared:
     nb: NotebookNode
     given: dict[str, Any]
     code_hash: str  # as of before the run: a file edited meanwhile is not what ran
-    experiments: dict[str, str]
+    papers: dict[str, str]
     note: str = ""
 
 
@@ -86,7 +86,7 @@ def prepare(
     nb = notebook.copy(nb)  # the output of an earlier run can be run again
     declared = notebook.parameters(nb)
     ready = parameters.check(given or {}, declared)
-    return Prepared(slug, nb, ready, notebook.code_hash(nb), notebook.experiments(nb), note)
+    return Prepared(slug, nb, ready, notebook.code_hash(nb), notebook.papers(nb), note)
 
 
 def default_output(prepared: Prepared) -> Path:
@@ -175,7 +175,7 @@ def provenance(
         "slug": prepared.slug,
         "code_hash": prepared.code_hash,
         "cells": notebook.cell_hashes(prepared.nb),
-        "experiments": prepared.experiments,
+        "papers": prepared.papers,
         "scale": run.get("scale", prepared.given.get("scale")),
         "seed": run.get("seed", prepared.given.get("seed")),
         "device": run.get("device", prepared.given.get("device")),

@@ -5,20 +5,23 @@ from collections import Counter
 
 import chapter_facts
 import pytest
+import yaml
+from self_contained import toc_files
 
 
-def notebook(*markdown, claims=()):
+def notebook(*markdown, claims=(), run=None):
     report = {
         "scale": "lesson",
         "claims": [{"id": str(i), "verdict": v} for i, v in enumerate(claims)],
     }
     cells = [{"cell_type": "markdown", "metadata": {}, "source": [text]} for text in markdown]
     output = {"output_type": "display_data", "data": {chapter_facts.CLAIMS: report}}
-    return {"cells": [*cells, {"cell_type": "code", "source": [], "outputs": [output]}]}
+    cells.append({"cell_type": "code", "source": [], "outputs": [output]})
+    return {"cells": cells, "metadata": {"medseg": run} if run else {}}
 
 
-def read(folder, *markdown, claims=()):
-    (folder / "x.ipynb").write_text(json.dumps(notebook(*markdown, claims=claims)))
+def read(folder, *markdown, **rest):
+    (folder / "x.ipynb").write_text(json.dumps(notebook(*markdown, **rest)))
     return chapter_facts.read_page(folder, "x")
 
 
@@ -37,26 +40,13 @@ def test_a_card_reads_title_and_idea(tmp_path, text, idea):
     assert (page.title, page.idea) == ("T", idea)
 
 
-@pytest.mark.parametrize(
-    ("words", "minutes"),
-    [
-        ("`smoke` half a minute, `lesson` about four minutes on two cores", 4),
-        ("`lesson` about\n  five minutes", 5),
-        ("`lesson` 3 minutes, `paper` hours", 3),
-        ("`smoke` two minutes", None),
-        ("`lesson` seconds, `paper` five minutes", None),
-    ],
-)
-def test_a_card_reads_the_minutes_of_the_lesson(tmp_path, words, minutes):
-    assert read(tmp_path, f"# T\n\n- **Time:** {words}.").minutes == minutes
+@pytest.mark.parametrize(("scale", "minutes"), [("lesson", 3), ("smoke", None)])
+def test_the_minutes_are_those_of_the_stored_lesson(tmp_path, scale, minutes):
+    assert read(tmp_path, "# T", run={"scale": scale, "seconds": 125.0}).minutes == minutes
+    assert read(tmp_path, "# T").minutes is None
 
 
-def test_the_box_goes_before_the_table(tmp_path):
-    (tmp_path / "book").mkdir()
-    table = tmp_path / "book" / "cards.yml"
-    table.write_text("x: {images: CT, level: advanced}\n")
-    page = read(tmp_path, "# T\n")
-    assert (page.images, page.level) == ("CT", "advanced")
+def test_a_card_reads_images_and_level(tmp_path):
     page = read(tmp_path, "# T\n\n- **Images:** cardiac MR. **Level:** introductory.\n")
     assert (page.images, page.level) == ("cardiac MR", "introductory")
     line = chapter_facts.fact_line(page)
@@ -79,10 +69,14 @@ def test_a_card_counts_parts_through_their_claim(tmp_path):
     assert chapter_facts.read_page(tmp_path, "x").verdicts == Counter(["within noise"])
 
 
-def test_levels_in_the_table_are_those_that_the_filter_orders(root):
-    import yaml
-
-    table = yaml.safe_load((root / "book" / "cards.yml").read_text())
-    assert {card["level"] for card in table.values()} <= set(chapter_facts.LEVELS)
+def test_every_chapter_says_its_images_and_a_level_that_the_filter_orders(root):
+    themes = yaml.safe_load((root / "book" / "themes.yml").read_text())
+    folders = [theme["folder"] for theme in themes]
+    docnames = toc_files(root / "_toc.yml")
+    pages = [
+        chapter_facts.read_page(root, name) for name in docnames if name.split("/")[-2] in folders
+    ]
+    assert pages and all(page.images for page in pages)
+    assert {page.level for page in pages} <= set(chapter_facts.LEVELS)
     script = (root / "book" / "_static" / "gallery.js").read_text()
     assert str(list(chapter_facts.LEVELS)).replace("'", '"') in script

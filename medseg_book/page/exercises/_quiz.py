@@ -8,6 +8,7 @@ on the built page, from the disk and in JupyterLab.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from string import ascii_uppercase
 
 from medseg_book.page import display
 
@@ -47,9 +48,9 @@ def quiz(questions: Mapping[str, Sequence[tuple[bool, str, str]]]) -> None:
 def _html(number: int, question: str, answers: Sequence[tuple[bool, str, str]]) -> str:
     folds = "".join(
         f'<details class="medseg-answer {"right" if right else "wrong"}">'
-        f"<summary>{display.html(answer)}</summary>"
+        f"<summary><b>{letter}.</b> {display.html(answer)}</summary>"
         f"<p><strong>{'✓ Right.' if right else '✗ No.'}</strong> {display.html(why)}</p></details>"
-        for right, answer, why in answers
+        for letter, (right, answer, why) in zip(ascii_uppercase, answers, strict=False)
     )
     asked = f"<p><strong>Question {number}.</strong> {display.html(question)}</p>"
     return (

@@ -55,9 +55,10 @@ def _stale(c: Chapter) -> Iterator[str]:
 
 
 def _changed_files(c: Chapter, record: Mapping[str, Any]) -> list[str]:
-    """The experiment modules, as files, whose code is not what the record says."""
-    now, then = notebook.experiments(c.code), record.get("experiments", {})
-    return [f"{name.replace('.', '/')}.py" for name in now if now[name] != then.get(name)]
+    """The modules of the paper, as files, whose code is not what the record says."""
+    now, then = notebook.papers(c.code), record.get("papers", {})
+    names = [name for name in {**now, **then} if now.get(name) != then.get(name)]
+    return [f"{name.replace('.', '/')}.py" for name in names]
 
 
 @rule("executed")

@@ -100,7 +100,7 @@ def stored(chapter):
     nb.metadata["medseg"] = {
         "code_hash": notebook.code_hash(nb),
         "cells": notebook.cell_hashes(nb),
-        "experiments": notebook.experiments(nb),
+        "papers": notebook.papers(nb),
         "scale": "lesson",
         "seed": 0,
         "device": "cpu",

@@ -1,6 +1,7 @@
 """The modules of a notebook, found without importing them."""
 
 import hashlib
+import importlib.machinery
 import sys
 
 import pytest
@@ -15,21 +16,17 @@ FROM = "from medseg_core.papers.{0} import experiment"
 
 @pytest.fixture
 def papers(tmp_path, monkeypatch):
-    """Writes experiment modules: `papers("a", "x: int")`."""
+    """Writes modules of papers: `papers("one", "x: int")`, `papers("one", "", "net")`."""
 
-    def write(slug, code):
-        path = tmp_path / slug / "experiment.py"
-        path.parent.mkdir()
+    def write(slug, code, module="experiment"):
+        path = tmp_path / "papers" / slug / f"{module}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(code)
         return path
 
-    monkeypatch.setattr(modules, "file", lambda name: _file(tmp_path, name))
+    spec = importlib.machinery.ModuleSpec("medseg_core", None, origin=str(tmp_path / "__init__.py"))
+    monkeypatch.setattr(modules.importlib.util, "find_spec", lambda name: spec)
     return write
-
-
-def _file(root, name):
-    path = root / name.split(".")[2] / "experiment.py"
-    return path if path.is_file() else None
 
 
 def nb(*sources):
@@ -47,31 +44,28 @@ def test_settings_come_from_a_cell_or_from_the_experiment(papers):
     assert notebook.settings(nb("no python here")) == []
 
 
-def test_the_hash_of_the_code_holds_its_experiments(papers):
-    path = papers("one", "x = 1\n")
-    cells = ["a = 1", FROM.format("one"), FROM.format("one")]
-    text = "\x00".join([*cells, source_hash(path)])
+def test_the_hash_of_the_code_holds_every_module_of_its_paper(papers):
+    paths = [papers("one", "x = 1\n"), papers("one", "y = 1\n", "net")]
+    papers("two", "")
+    cells = ["a = 1", FROM.format("one"), "from medseg_core.papers.one.net import y"]
+    text = "\x00".join([*cells, *map(source_hash, paths)])
     assert notebook.code_hash(nb(*cells)) == hashlib.sha256(text.encode()).hexdigest()
     plain = hashlib.sha256(b"a = 1").hexdigest()
-    assert notebook.code_hash(nb(" a = 1\n")) == plain  # as before there were experiments
+    assert notebook.code_hash(nb(" a = 1\n")) == plain
 
 
-def test_what_is_no_experiment_is_left_out(papers):
+@pytest.mark.parametrize(
+    "line", ["from .papers.one import net", "'import medseg_core.papers.one.net'", "import numpy"]
+)
+def test_what_is_of_no_paper_is_left_out(papers, line):
     papers("one", "")
-    for line in (
-        "from medseg_core.papers.one import net",
-        "import medseg_core.papers.one.experiment_2",
-        "from .one import experiment",
-        "'from medseg_core.papers.one import experiment'",
-    ):
-        assert notebook.experiments(nb(line)) == {}, line
+    assert notebook.papers(nb(line)) == {}
 
 
-def test_an_experiment_that_cannot_be_read_is_no_traceback(papers):
+def test_a_module_that_cannot_be_read_is_no_traceback(papers):
     papers("broken", "def f(:\n")
-    assert notebook.experiments(nb(FROM.format("broken"), FROM.format("gone"))) == {
-        "medseg_core.papers.broken.experiment": "",
-        "medseg_core.papers.gone.experiment": "",
+    assert notebook.papers(nb(FROM.format("broken"), FROM.format("gone"))) == {
+        "medseg_core.papers.broken.experiment": ""
     }
     assert notebook.settings(nb(FROM.format("broken"))) == []
 
