@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import nbformat
+from nbformat import NotebookNode
+from nbformat.v4 import new_markdown_cell
 
-from . import files, notebook
+from . import files, measures, notebook
 from .catalogue import Chapter
 
 FOLDER, LEDGER = "work", ".copies.json"
@@ -55,11 +57,23 @@ def reset(chapter: Chapter) -> Path | None:
 def _copy(chapter: Chapter) -> None:
     nb, target = notebook.copy(chapter.outputs), path(chapter)
     nb.metadata.pop("jupytext", None)  # a copy has no twin to be kept in step with
+    nb.cells = list(_with_solutions_folded(nb.cells))
     target.parent.mkdir(parents=True, exist_ok=True)
     files.write_whole(target, nbformat.writes(nb) + "\n")
     record = {"book": _hash(chapter.stored), "copy": _hash(target)}
     recorded = _recorded(chapter.root) | {chapter.document: record}
     files.write_whole(chapter.root / FOLDER / LEDGER, json.dumps(recorded, indent=1) + "\n")
+
+
+def _with_solutions_folded(cells: Iterable[NotebookNode]) -> Iterator[NotebookNode]:
+    """A closed heading above each solution: hidden outputs and prose would show after a run."""
+    inside = False
+    for cell in cells:
+        now = measures.tagged(cell, "solution")
+        if now and not inside:
+            yield new_markdown_cell("#### Solution", metadata={"heading_collapsed": True})
+        inside = now
+        yield cell
 
 
 def _free(target: Path) -> Path:

@@ -43,6 +43,19 @@ def test_a_copy_has_the_outputs_and_no_twin(chapter):
     assert "jupytext" in notebook.read_stored(chapter.stored).metadata  # the book's has one
 
 
+def test_a_closed_heading_hides_each_solution(book):
+    solved = '\n# %% tags=["solution"]\n2\n\n# %% [markdown] tags=["solution"]\n# So.\n'
+    asked = "\n# %% [markdown]\n# ### Exercise\n"
+    book.write(f"# %% [markdown]\n# # Tiny\n\n# %%\n1\n{asked}{solved}{asked}{solved}")
+    chapter = publish(book)
+    work.bring([chapter])
+    cells = notebook.read_stored(work.path(chapter)).cells
+    closed = [i for i, c in enumerate(cells) if c.metadata.get("heading_collapsed")]
+    assert closed == [3, 7] and {cells[i].source for i in closed} == {"#### Solution"}
+    assert [c.source for c in cells[4:6]] == ["2", "So."]
+    assert work.bring([chapter]) == []  # the heading is no change of the student's
+
+
 def test_untouched_copies_follow_the_book_and_others_stay(book, chapter):
     work.bring([chapter])
     chapter = publish(book, "two")
