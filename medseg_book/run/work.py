@@ -71,7 +71,7 @@ def _with_solutions_folded(cells: Iterable[NotebookNode]) -> Iterator[NotebookNo
     for cell in cells:
         now = measures.tagged(cell, "solution")
         if now and not inside:
-            yield new_markdown_cell("#### Solution", metadata={"heading_collapsed": True})
+            yield new_markdown_cell("#### Solution", metadata={"jp-MarkdownHeadingCollapsed": True})
         inside = now
         yield cell
 

@@ -50,7 +50,7 @@ def test_a_closed_heading_hides_each_solution(book):
     chapter = publish(book)
     work.bring([chapter])
     cells = notebook.read_stored(work.path(chapter)).cells
-    closed = [i for i, c in enumerate(cells) if c.metadata.get("heading_collapsed")]
+    closed = [i for i, c in enumerate(cells) if c.metadata.get("jp-MarkdownHeadingCollapsed")]
     assert closed == [3, 7] and {cells[i].source for i in closed} == {"#### Solution"}
     assert [c.source for c in cells[4:6]] == ["2", "So."]
     assert work.bring([chapter]) == []  # the heading is no change of the student's
