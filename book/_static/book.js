@@ -51,9 +51,23 @@
     }
   };
 
-  // On paper nothing can be opened. Code stays as the reader has it.
+  // On paper nothing can be opened. Code stays as the reader has it, solutions come last.
   const unfold = () => {
     for (const fold of document.querySelectorAll(".bd-article details:not(.fold)")) fold.open = true;
+    const solutions = [...document.querySelectorAll(".bd-article details.solution")];
+    if (!solutions.length) return;
+    const last = document.createElement("section");
+    last.append(Object.assign(document.createElement("h2"), { textContent: "Solutions" }));
+    const back = solutions.map((solution) => {
+      const place = document.createComment("solution"), words = solution.querySelector("summary");
+      const heading = solution.closest("section")?.querySelector("h3")?.firstChild.textContent;
+      if (heading) words.textContent = heading;
+      solution.replaceWith(place);
+      last.append(solution);
+      return () => { words.textContent = "Solution"; place.replaceWith(solution); };
+    });
+    document.querySelector("article.bd-article").append(last);
+    window.addEventListener("afterprint", () => { back.forEach((put) => put()); last.remove(); }, { once: true });
   };
 
   // A page opened from the disk may not read its neighbours, and the search would fail to quote

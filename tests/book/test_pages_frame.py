@@ -140,3 +140,29 @@ def test_a_chapter_prints_its_text_and_no_navigation(visit):
     ):
         assert not page.locator(part).first.is_visible(), part
     assert page.locator("article h1, .bd-article h1").first.is_visible()
+
+
+def test_solutions_print_last_and_come_back(visit):
+    page = visit(f"{CHAPTER}.html")
+    order = """() => [...document.querySelectorAll("article h2, article details.solution")]
+        .map((e) => e.matches("h2") ? e.firstChild.textContent : "solution")"""
+    before = page.evaluate(order)
+    assert before.index("solution") < before.index("To take away")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    count = before.count("solution")
+    assert page.evaluate(order)[-count - 1 :] == ["Solutions", *["solution"] * count]
+    assert "Exercise 1" in page.locator("details.solution > summary").first.inner_text()
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.evaluate(order) == before
+
+
+def test_a_tap_enlarges_a_figure_on_a_phone(visit):
+    page = visit(f"{CHAPTER}.html", width=390)
+    figure = page.locator("button.enlarge").first
+    assert figure.evaluate("(b) => b.querySelector('img').alt.length") > 10
+    figure.press("Enter")
+    large = page.locator("dialog.enlarged img")
+    assert large.evaluate("(image) => image.getBoundingClientRect().width") >= 900
+    page.keyboard.press("Escape")
+    page.wait_for_selector("dialog.enlarged", state="detached")
+    assert visit(f"{CHAPTER}.html").locator("button.enlarge").count() == 0
