@@ -34,7 +34,7 @@
 # the verdicts, and the weakest point. In a notebook, run it: they stand under **Claims**.
 # :::
 
-# %% mystnb={"code_prompt_show": "Parameters, 8 lines"} tags=["parameters", "hide-input"]
+# %% mystnb={"code_prompt_show": "Parameters"} tags=["parameters", "hide-input"]
 scale: str = "lesson"  # smoke | lesson | paper: how much is computed
 seed: int = 0  # first seed; all random numbers follow from it
 device: str = "auto"  # auto | cpu | cuda | cuda:1 | mps
@@ -44,7 +44,7 @@ overrides: dict = {}  # settings to change, for example {"steps": 500}
 dataset: str = "phantom"  # phantom | jhu | spectralis
 ivus_dir: str = None  # folder of the IVUS challenge's data set B; without it the phantom
 
-# %% mystnb={"code_prompt_show": "Set-up: imports and start, 32 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "Set-up: imports and start"} tags=["hide-input"]
 from functools import partial
 
 import matplotlib.pyplot as plt
@@ -78,7 +78,7 @@ about |= {"data_dir": data_dir, "dataset": dataset, "extended": extended}
 run = scales.begin("ipm-surfaces", experiment.SETTINGS, sources=experiment.SOURCES, **about)
 s, first = run.s, run.seeds[0]
 
-# %% mystnb={"code_prompt_show": "Set-up: the data, and how they are drawn, 28 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "Set-up: the data, and how they are drawn"} tags=["hide-input"]
 NAMES = ("ILM", "RNFL–GCL", "IPL–INL", "INL–OPL", "OPL–ONL", "ELM", "IS–OS", "OS–RPE", "BM")
 retina = experiment.load(run.dataset, s, run.seed, run.reader)
 ivus_reader = ivus_dir and scales.open_reader(IVUS2011, ivus_dir, "ivus_dir")
@@ -127,7 +127,7 @@ sources.show(experiment.Settings, experiment.load, experiment.prepared, ivus_exp
 # on your machine. A boundary is where the light changes, so the obvious first try takes, for each
 # surface by itself, the row where the image changes most steeply near the surface's usual depth.
 
-# %% mystnb={"code_prompt_show": "The first try, and the figure, 21 lines", "image": {"alt": "One B-scan four times: alone; with its named true surfaces; with the surfaces of the steepest change, which are ragged and cross each other; and with the same surfaces in order."}} tags=["hide-input", "thumbnail"]
+# %% mystnb={"code_prompt_show": "The first try, and the figure", "image": {"alt": "One B-scan four times: alone; with its named true surfaces; with the surfaces of the steepest change, which are ragged and cross each other; and with the same surfaces in order."}} tags=["hide-input", "thumbnail"]
 signs, depth = classical.polarity(train_set), classical.mean_depth(train_set)
 first_try = classical.steepest(test_set["image"], signs, depth, 0.12 * height)
 off = (first_try - test_set["surfaces"]).abs()[test_set["valid"]].mean()
@@ -176,7 +176,7 @@ plotting.show(
 # which of them moves further? What changes when surface 2 is less sure?
 
 
-# %% mystnb={"code_prompt_show": "The slider, 32 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "The slider"} tags=["hide-input"]
 def one_column(mu2, sigma2):
     mu, sigma = np.array([16.0, mu2, 27.0]), np.array([1.5, sigma2, 2.5])
     solution, info = ordered_surfaces(*column(mu, sigma**2))
@@ -377,7 +377,7 @@ def training_step(model, batch, late):
     }
 
 
-# %% mystnb={"code_prompt_show": "The check: this step against the package's, 12 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "The check: this step against the package's"} tags=["hide-input"]
 ipm = recipes.RECIPES["IPM"]
 model = recipes.network(ipm, n_surfaces, s.widths, s.kappa, retina.circular).eval()
 noisy = partial(experiment.noisy, s=s)
@@ -405,7 +405,7 @@ sources.show(recipes.regions_loss, experiment.noisy, experiment.train, experimen
 # Three learning rates are tried for the two baselines that claims name, on the first seed. Every arm with an IPM
 # takes the rate that is best *without* it, so that any advantage of tuning lies with the baseline.
 
-# %% mystnb={"code_prompt_show": "Tuning, and all arms with all seeds, 18 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "Tuning, and all arms with all seeds"} tags=["hide-input"]
 RECIPES = recipes.RECIPES | (recipes.EXTENDED if run.extended else {})
 
 
@@ -425,7 +425,7 @@ if run.seeds[1:]:
 results.same_budget(*RECIPES)
 outs = [results.get("no IPM", seed).extras["out"] for seed in run.seeds]
 
-# %% mystnb={"code_prompt_show": "The figure, 18 lines", "image": {"alt": "Left: loss of the column distributions over the updates, with a jump where the other losses join. Right: validation error in rows over the updates, falling for all arms."}} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "The figure", "image": {"alt": "Left: loss of the column distributions over the updates, with a jump where the other losses join. Right: validation error in rows over the updates, falling for all arms."}} tags=["hide-input"]
 figure, axes = plt.subplots(1, 2, figsize=(7, 2.8))
 for name, colour in HUES.items():
     extras = results.get(name, first).extras
@@ -459,7 +459,7 @@ plotting.show(
 # - **mean surface**: every surface at its mean depth. Whoever is not far better has learnt nothing.
 
 
-# %% mystnb={"code_prompt_show": "Rows without training, and the table, 24 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "Rows without training, and the table"} tags=["hide-input"]
 def post_hoc(seed):
     out = results.get("no IPM", seed).extras["out"]
     return scores.row(ordered_surfaces(out["mu"], out["sigma2"], tol=s.tol)[0], test_set)
@@ -497,7 +497,7 @@ plotting.Table(
 # ### Best, median, worst
 
 
-# %% mystnb={"code_prompt_show": "The figure, 21 lines", "image": {"alt": "Best, median and worst test image of IPM with predicted and true surfaces, and the output of the network without IPM on the same images."}} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "The figure", "image": {"alt": "Best, median and worst test image of IPM with predicted and true surfaces, and the output of the network without IPM on the same images."}} tags=["hide-input"]
 def rows_off(name):
     """Mean error of one arm on each test image."""
     return np.nanmean(np.reshape(results.value(name, first, "masd"), (-1, n_surfaces)), axis=1)
@@ -527,7 +527,7 @@ plotting.show(
 # the training truth (never from the test set), and enforce it on the network that was trained without. What it earns
 # is a guarantee, not a smaller error.
 
-# %% mystnb={"code_prompt_show": "The table, 9 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "The table"} tags=["hide-input"]
 gaps = studies.within_gaps(outs, test_set, *classical.gap_range(train_set), s.tol)
 plotting.Table(
     ["limits", "solver", "MASD rows", "SD", "columns with a gap out of range"],
@@ -552,7 +552,7 @@ plotting.Table(
 # area, and in the union), the *Hausdorff distance* (HD, the largest distance between two borders), and the
 # difference of the areas as a share of the true one (PAD).
 
-# %% mystnb={"code_prompt_show": "Training on the artery, and the table, 12 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "Training on the artery, and the table"} tags=["hide-input"]
 ivus_scores = partial(ivus_experiment.score, mm_per_row=mm_per_row, pixels=s.mask_px)
 ivus_arms = {arm: make_arm(arm, rate[arm], artery, ivus_scores) for arm in ("IPM", "FCBR")}
 ivus = compare.run_arms(ivus_arms, run.seeds, workers=run.workers)
@@ -566,7 +566,7 @@ theirs = {k: dict(zip(metrics, v, strict=True)) for k, v in published.IVUS.items
 note = f"Paper: data set B of the challenge. Ours: mean ± SD over {len(run.seeds)} seeds. HD in mm."
 plotting.paper_table(ours, theirs, digits=2, note=note)
 
-# %% mystnb={"code_prompt_show": "The figure, 15 lines", "image": {"alt": "Median and worst polar IVUS image of IPM, with true and predicted lumen and media of IPM, FCBR and graph search."}} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "The figure", "image": {"alt": "Median and worst polar IVUS image of IPM, with true and predicted lumen and media of IPM, FCBR and graph search."}} tags=["hide-input"]
 hd = ivus.value("IPM", first, "media HD")
 figure, axes = plt.subplots(2, 3, figsize=(7, 3.9))
 median, worst = np.argsort(hd)[[len(hd) // 2, -1]]
@@ -593,7 +593,7 @@ sources.show(scores.score, ivus_experiment.disc, ivus_experiment.score, classica
 # seven iterations. Both are true, and the second follows from the first: the residual mixes px⁻¹ (the Gaussians'
 # pull, small where $\sigma^2$ is large) with pixels times forces, and says nothing about pixels.
 
-# %% mystnb={"code_prompt_show": "Three rules when to stop, and the figure, 22 lines", "image": {"alt": "Residual, duality gap and true error over the iterations of Algorithm 1 on one column; where the paper stops, the true error is still large."}} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "Three rules when to stop, and the figure", "image": {"alt": "Residual, duality gap and true error over the iterations of Algorithm 1 on one column; where the paper stops, the true error is still large."}} tags=["hide-input"]
 mu_bad, sigma2_bad = stopping.out_of_order(outs)
 whose = "the test columns that are out of order"
 if mu_bad.shape[2] < 50:
@@ -622,7 +622,7 @@ plotting.show(
 # closest to a crossing. **Which ways of ordering change the picture, and is the result nearer to the truth?**
 
 
-# %% mystnb={"code_prompt_show": "The slider, 24 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "The slider"} tags=["hide-input"]
 def switched(image, method):
     i, axis = views[image], plt.figure(figsize=(3.2, 3.9)).add_subplot()
     bad = np.flatnonzero(broken(results.get(method, first).extras["placed"][[i]])[0])
@@ -655,7 +655,7 @@ widgets.frames(
 # same images, order and first weights. C2 is the paper's claim of robustness; its row shows what ordering alone does.
 
 
-# %% mystnb={"code_prompt_show": "What each claim measures, 26 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "What each claim measures"} tags=["hide-input"]
 def relative(better, worse, metric, source=results):
     """By which share `better` is below `worse`, one number per seed."""
     a, b = (np.array(source.per_seed(name, metric)) for name in (better, worse))
@@ -683,7 +683,7 @@ inside, free = (", ".join(f"{100 * x:.2g} %" for x in values) for values in (ins
 detail = f"share of columns with a gap out of range, by seed: {inside} with, {free} without"
 claims.exact("C1b", ok=kept, detail=detail, **published.CLAIMS["C1b"])
 
-# %% mystnb={"code_prompt_show": "What each claim measures, continued, 18 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "What each claim measures, continued"} tags=["hide-input"]
 post = round(-100 * relative("post-hoc", "no IPM", "sd").mean(), 1) + 0.0  # no −0.0
 within = [stopping.share_within(results.get("IPM", i).extras["out"], 10) for i in run.seeds]
 dice = [ivus.difference("IPM", "FCBR", f"{n} Dice") for n in ivus_experiment.NAMES]
