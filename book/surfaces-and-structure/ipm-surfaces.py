@@ -474,10 +474,10 @@ for name in dict.fromkeys(["IPM", "no IPM", "post-hoc", "FCBR", *RECIPES, *resul
     mean, sd, wrong = (np.array(results.per_seed(name, k)) for k in ("masd", "sd", "broken"))
     ours = f"{mean.mean():.2f}" + (f" ± {mean.std(ddof=1):.2f}" if len(mean) > 1 else "")
     printed = published.RETINA.get(name, ("–", "–"))
-    rows.append([name, *printed, ours, f"{sd.mean():.2f}", f"{100 * wrong.mean():.2f} %"])
+    rows.append([name, *printed, ours, f"{sd.mean():.2f}", f"{100 * wrong.mean():.2f}"])
 heads = studies.head_errors(outs, test_set)
 plotting.Table(
-    ["method", "MASD µm, paper", "SD, paper", "MASD rows, ours", "SD, ours", "out of order"],
+    ["method", "MASD µm, paper", "SD, paper", "MASD rows, ours", "SD, ours", "out of order, %"],
     rows,
     note=f"Paper: JHU's retinas, a row is 3.9 µm. Ours: the phantom; mean over {len(run.seeds)} "
     f"seeds ± their SD. Without IPM {studies.crossings(outs, test_set)}. What μ is fused from "
@@ -532,12 +532,8 @@ gaps = studies.within_gaps(outs, test_set, *classical.gap_range(train_set), s.to
 plotting.Table(
     ["limits", "solver", "MASD rows", "SD", "columns with a gap out of range, %"],
     [
-        [
-            name,
-            g["solver"],
-            *(f"{x:.3f}" for x in (g["masd"], g["sd"], 100 * np.mean(g["outside"]))),
-        ]
-        for name, g in gaps.items()
+        [k, g["solver"], f"{g['masd']:.3f}", f"{g['sd']:.3f}", f"{100 * np.mean(g['outside']):.2f}"]
+        for k, g in gaps.items()
     ],
     note="Range: all but 0.1 % of the training gaps on either side. Means over the seeds.",
 )
