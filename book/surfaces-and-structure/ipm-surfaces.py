@@ -67,7 +67,6 @@ from medseg_core.papers.ipm_surfaces import (
     studies,
     surface_net,
 )
-from medseg_core.papers.ipm_surfaces.scores import broken, masd
 from medseg_core.solvers import surface_ipm
 from medseg_core.solvers.surface_qp import ordered_surfaces
 from medseg_core.training.samplers import batches
@@ -79,13 +78,12 @@ run = scales.begin("ipm-surfaces", experiment.SETTINGS, sources=experiment.SOURC
 s, first = run.s, run.seeds[0]
 
 # %% mystnb={"code_prompt_show": "Set-up: the data, and how they are drawn"} tags=["hide-input"]
-NAMES = ("ILM", "RNFL–GCL", "IPL–INL", "INL–OPL", "OPL–ONL", "ELM", "IS–OS", "OS–RPE", "BM")
 retina = experiment.load(run.dataset, s, run.seed, run.reader)
 ivus_reader = ivus_dir and scales.open_reader(IVUS2011, ivus_dir, "ivus_dir")
 artery, mm_per_row = ivus_experiment.load(s, run.seed, ivus_reader)
 train_set, test_set = retina.train, retina.test
 n_surfaces, height = train_set["surfaces"].shape[1], train_set["image"].shape[2]
-names = NAMES if n_surfaces == len(NAMES) else [f"surface {i + 1}" for i in range(n_surfaces)]
+names = experiment.LAYERS if n_surfaces == 9 else [f"surface {i + 1}" for i in range(n_surfaces)]
 ABOVE = {"loc": "outside upper center", "ncols": 3}
 COLOURS = plotting.ROLES["method"], *plotting.BASELINES[:2]  # of the three arms compared most
 HUES = dict(zip(("IPM", "no IPM", "FCBR"), COLOURS, strict=True))
@@ -145,9 +143,9 @@ plotting.show(
     figure,
     caption="A B-scan, its surfaces from the ILM (the retina's inner surface) down to BM (Bruch's "
     "membrane, its floor), the steepest change near the usual depth of each, and the ordered "
-    "surfaces that lie nearest to that. (The names on the right are kept apart by the chapter's own "
-    f"solver.) On all test images the first try is {off:.1f} rows off and breaks the order in "
-    f"{100 * broken(first_try).float().mean():.0f} % of the columns.",
+    "surfaces that lie nearest to that. (The names on the right are kept apart by the chapter's "
+    f"own solver.) On all test images the first try is {off:.1f} rows off and breaks the order in "
+    f"{100 * scores.broken(first_try).float().mean():.0f} % of the columns.",
 )
 
 # %% [markdown]
@@ -403,7 +401,8 @@ sources.show(recipes.regions_loss, experiment.noisy, experiment.train, experimen
 # constraint, as in the paper, so `ordered_surfaces` takes the closed form, which has the same optimum and gradient.
 #
 # Three learning rates are tried for the two baselines that claims name, on the first {term}`seed`. Every arm with an IPM
-# takes the rate that is best *without* it, so that any advantage of tuning lies with the baseline.
+# takes the rate that is best *without* it, so that any advantage of tuning lies with the baseline. (The tuning runs
+# at the chosen rates are the first seed's runs of the comparison.)
 
 # %% mystnb={"code_prompt_show": "Tuning, and all arms with all seeds"} tags=["hide-input"]
 RECIPES = recipes.RECIPES | (recipes.EXTENDED if run.extended else {})
@@ -418,7 +417,6 @@ tuning = compare.tuned(baselines, [s.lr, 3 * s.lr, 10 * s.lr], first, workers=ru
 rate = {name: tuning.chosen["FCBR" if name == "FCBR" else "no IPM"] for name in RECIPES}
 arms = {name: make_arm(name, rate[name]) for name in RECIPES}
 fresh = {name: arms[name] for name in arms if name not in baselines}
-# The tuning runs at the chosen rates are the first seed's runs of the comparison.
 results = tuning.results + compare.run_arms(fresh, [first], workers=run.workers)
 if run.seeds[1:]:
     results += compare.run_arms(arms, run.seeds[1:], workers=run.workers)
@@ -460,15 +458,11 @@ plotting.show(
 
 
 # %% mystnb={"code_prompt_show": "Rows without training, and the table"} tags=["hide-input"]
-def post_hoc(seed):
-    out = results.get("no IPM", seed).extras["out"]
-    return scores.row(ordered_surfaces(out["mu"], out["sigma2"], tol=s.tol)[0], test_set)
-
-
 graph = classical.tuned_graph_search(retina)[0]
 for name, found in {"graph search": graph, "mean surface": depth.expand_as(graph)}.items():
     results = results.with_row(name, lambda seed, row=scores.row(found, test_set): row)
-results = results.with_row("post-hoc", post_hoc)
+repaired = {i: recipes.place(out, ipm, s.tol) for i, out in zip(run.seeds, outs, strict=True)}
+results = results.with_row("post-hoc", lambda seed: scores.row(repaired[seed], test_set))
 rows = []
 for name in dict.fromkeys(["IPM", "no IPM", "post-hoc", "FCBR", *RECIPES, *results.arms]):
     mean, sd, wrong = (np.array(results.per_seed(name, k)) for k in ("masd", "sd", "broken"))
@@ -591,30 +585,43 @@ sources.show(scores.score, ivus_experiment.disc, ivus_experiment.score, classica
 #
 # **When has an interior point method converged?** The paper stops when $\lVert r_t\rVert<0.01$ and reports at most
 # seven iterations. Both are true, and the second follows from the first: the residual mixes px⁻¹ (the Gaussians'
-# pull, small where $\sigma^2$ is large) with pixels times forces, and says nothing about pixels.
+# pull, small where $\sigma^2$ is large) with pixels times forces, and says nothing about pixels. The slider stands
+# where the paper stops. **Have the surfaces arrived? How many iterations more do they need until you see no
+# difference?**
 
-# %% mystnb={"code_prompt_show": "Three rules when to stop, and the figure", "image": {"alt": "Residual, duality gap and true error over the iterations of Algorithm 1 on one column; where the paper stops, the true error is still large."}} tags=["hide-input"]
-mu_bad, sigma2_bad = stopping.out_of_order(outs)
-whose = "the test columns that are out of order"
-if mu_bad.shape[2] < 50:
-    mu_bad, sigma2_bad, whose = mu_many, sigma2_many, "random columns"
+
+# %% mystnb={"code_prompt_show": "Three rules when to stop, and the slider"} tags=["hide-input"]
+mu_bad, sigma2_bad, whose = stopping.hard_columns(outs, (mu_many, sigma2_many))
 rules = stopping.stopping(mu_bad, sigma2_bad, s.tol)
 printed, capped, tight = (f"{error.max():.2g} rows" for _, error in rules.values())
-steps, error = rules[stopping.AS_PRINTED]
-hardest = int(error.argmax())
-measures = stopping.measures(mu_bad[0, :, hardest], sigma2_bad[0, :, hardest])
-figure, axis = plt.subplots(figsize=(5.6, 2.9))
-for name, values in measures.items():
-    axis.semilogy(np.maximum(values, 1e-13), ".-", label=name)
-axis.axhline(0.01, color="0.4", linestyle=":", label="ε = 0.01")
-axis.axvline(int(steps[hardest]), color="0.4", linewidth=1, label="the paper stops")
-axis.set(xlabel="iteration", ylim=(1e-13, 1e3))
-figure.legend(loc="outside right upper")
-plotting.show(
-    figure,
-    caption="Algorithm 1 on one column: the residual falls below the paper's ε while the surfaces "
-    f"are still {error.max():.1f} rows off. Over {whose}, the paper's rule leaves an error of up to "
-    f"{printed}, eight iterations {capped}, and a duality gap below {s.tol:g} {tight}.",
+way = stopping.hardest_way(mu_bad, sigma2_bad)
+
+
+def stopped(iteration):
+    figure, (left, right) = plt.subplots(1, 2, figsize=(6.6, 3))
+    for guess, rows, colour in zip(way.guesses, way.surfaces.T, plotting.CYCLE * 2, strict=False):
+        left.plot(-1, guess, "o", color=colour, mfc="white", ms=7)
+        left.plot(rows[: iteration + 1], ".-", color=colour)
+        left.axhline(rows[-1], color=colour, linestyle=":", linewidth=1)
+    for (name, values), grey in zip(way.measures.items(), ("0.7", "0.5", "k"), strict=True):
+        right.semilogy(np.maximum(values[: iteration + 1], 1e-13), ".-", color=grey, label=name)
+    right.axhline(0.01, color="0.4", linestyle=":", label="the paper's ε = 0.01")
+    right.set(ylim=(1e-13, 1e3), title=f"{way.error[iteration]:.2g} rows off")
+    left.set(ylim=way.window, ylabel="row")
+    plt.setp((left, right), xlim=(-1.5, len(way.surfaces) - 0.5), xlabel="iteration")
+    figure.legend(loc="outside upper center", ncols=4)
+    return figure
+
+
+widgets.frames(
+    stopped,
+    iteration=range(len(way.surfaces)),
+    start={"iteration": way.stop},
+    alt="Surfaces of one column on their way, and the residual, the duality gap and the true error",
+    caption="Algorithm 1 on one column. Left: guesses (rings) of the surfaces that move, their "
+    "way, and the optimum (dotted). Right: the residual is below the paper's ε long before the "
+    f"surfaces arrive. Over {whose}, the paper's rule leaves an error of up to {printed}, eight "
+    f"iterations {capped}, and a duality gap below {s.tol:g} {tight}.",
 )
 
 # %% [markdown]
@@ -625,7 +632,7 @@ plotting.show(
 # %% mystnb={"code_prompt_show": "The slider"} tags=["hide-input"]
 def switched(image, method):
     i, axis = views[image], plt.figure(figsize=(3.2, 3.9)).add_subplot()
-    bad = np.flatnonzero(broken(results.get(method, first).extras["placed"][[i]])[0])
+    bad = np.flatnonzero(scores.broken(results.get(method, first).extras["placed"][[i]])[0])
     title = f"{method}: {rows_off(method)[i]:.2f} rows,\n{len(bad)} columns out of order"
     draw_test(axis, i, method, title)
     columns, window = studies.around_crossing(outs[0]["mu"][i])
@@ -635,7 +642,7 @@ def switched(image, method):
     return axis.figure
 
 
-by_order = broken(outs[0]["mu"]).float().mean(1).argsort(descending=True)
+by_order = scores.broken(outs[0]["mu"]).float().mean(1).argsort(descending=True)
 views = {"most out of order": int(by_order[0]), "second in that": int(by_order[1])} | cases
 widgets.frames(
     switched,
@@ -667,12 +674,8 @@ def claim(id, measured, baseline=""):
     claims.check(id, measured=measured, baseline=baseline, **published.CLAIMS[id])
 
 
-def rows_of(arm, metric):
-    return f"{results.mean(arm, metric):.3g} rows"
-
-
 with_it, without = (
-    [int(broken(results.get(name, seed).extras["placed"]).sum()) for seed in run.seeds]
+    [int(scores.broken(results.get(name, seed).extras["placed"]).sum()) for seed in run.seeds]
     for name in ("IPM", "no IPM")
 )
 kept = sum(with_it) == 0 and min(without) > 0
@@ -685,17 +688,17 @@ detail = f"share of columns with a gap out of range, by seed: {inside} with, {fr
 claims.exact("C1b", ok=kept, detail=detail, **published.CLAIMS["C1b"])
 
 # %% mystnb={"code_prompt_show": "What each claim measures, continued"} tags=["hide-input"]
+mean = results.mean
 post = round(-100 * relative("post-hoc", "no IPM", "sd").mean(), 1) + 0.0  # no −0.0
 within = [stopping.share_within(results.get("IPM", i).extras["out"], 10) for i in run.seeds]
 dice = [ivus.difference("IPM", "FCBR", f"{n} Dice") for n in ivus_experiment.NAMES]
-level = f"SD {rows_of('no IPM', 'sd')}; ordering it afterwards: {post:+.1f} %".replace("-", "−")
-claim("C2", relative("IPM", "no IPM", "sd"), level)
-claim("C3", -relative("IPM", "no IPM", "masd"), rows_of("no IPM", "masd"))
+level = f"SD {mean('no IPM', 'sd'):.3g} rows; ordering it afterwards: {post:+.1f} %"
+claim("C2", relative("IPM", "no IPM", "sd"), level.replace("-", "−"))
+claim("C3", -relative("IPM", "no IPM", "masd"), f"{mean('no IPM', 'masd'):.3g} rows")
 claim("C4", within)
-claim("C5", relative("IPM", "no smooth loss", "masd"), rows_of("no smooth loss", "masd"))
-claim("C6", relative("IPM", "no region μ", "sd"), f"SD {rows_of('no region μ', 'sd')}")
-media = f"{ivus.mean('FCBR', 'media HD'):.3g} mm"
-claim("C7a", relative("IPM", "FCBR", "media HD", ivus), media)
+claim("C5", relative("IPM", "no smooth loss", "masd"), f"{mean('no smooth loss', 'masd'):.3g} rows")
+claim("C6", relative("IPM", "no region μ", "sd"), f"SD {mean('no region μ', 'sd'):.3g} rows")
+claim("C7a", relative("IPM", "FCBR", "media HD", ivus), f"{ivus.mean('FCBR', 'media HD'):.3g} mm")
 level = " and ".join(f"{ivus.mean('FCBR', f'{n} Dice'):.3g}" for n in ivus_experiment.NAMES)
 claim("C7b", np.mean(dice, axis=0), level)
 claims.paper_only("C8", **published.CLAIMS["C8"])
@@ -712,7 +715,7 @@ claims.report()
 # %% jupyter={"source_hidden": true} tags=["remove-input"]
 exercises.quiz(
     {
-        "Surface 1 is guessed at row 20, surface 2 at row 10; the first is far surer. Where then?": [
+        "Surface 1 is guessed at row 20, surface 2 at row 10; the first is far surer. And then?": [
             (True, "both near row 20", "They meet at the mean weighted by $1/\\sigma^2$."),
             (False, "both at row 15", "That is the meeting point of equal variances."),
             (False, "1 at row 10, 2 at row 20", "That is sorting: it swaps the evidence."),
@@ -804,7 +807,7 @@ exercises.solution("ex2", through)
 #
 # :::{dropdown} Hint
 # `studies.ORDERINGS` holds five ways of ordering by name, each a function of $\mu$ and $\sigma^2$;
-# `masd(surfaces, test_set).nanmean()` is the mean error.
+# `scores.masd(surfaces, test_set).nanmean()` is the mean error.
 # :::
 
 # %%
@@ -814,9 +817,8 @@ exercises.check("ex3", times, within=0.05)
 
 # %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution"]
 lost = studies.lost_guesses(outs[0], 20.0, run.seed)
-error = {
-    name: masd(way(*lost), test_set).nanmean().item() for name, way in studies.ORDERINGS.items()
-}
+ways = studies.ORDERINGS.items()
+error = {name: scores.masd(f(*lost), test_set).nanmean().item() for name, f in ways}
 print(", ".join(f"{name}: {value:.2f} rows" for name, value in error.items()))
 exercises.solution("ex3", error["column problem, equal σ"] / error["column problem"])
 
