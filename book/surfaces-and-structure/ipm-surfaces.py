@@ -174,7 +174,7 @@ plotting.show(
 # which of them moves further? What changes when surface 2 is less sure?
 
 
-# %% mystnb={"code_prompt_show": "The slider"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "The slider: one column"} tags=["hide-input"]
 def one_column(mu2, sigma2):
     mu, sigma = np.array([16.0, mu2, 27.0]), np.array([1.5, sigma2, 2.5])
     solution, info = ordered_surfaces(*column(mu, sigma**2))
@@ -423,7 +423,7 @@ if run.seeds[1:]:
 results.same_budget(*RECIPES)
 outs = [results.get("no IPM", seed).extras["out"] for seed in run.seeds]
 
-# %% mystnb={"code_prompt_show": "The figure", "image": {"alt": "Left: loss of the column distributions over the updates, with a jump where the other losses join. Right: validation error in rows over the updates, falling for all arms."}} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "The figure: losses and validation error", "image": {"alt": "Left: loss of the column distributions over the updates, with a jump where the other losses join. Right: validation error in rows over the updates, falling for all arms."}} tags=["hide-input"]
 figure, axes = plt.subplots(1, 2, figsize=(7, 2.8))
 for name, colour in HUES.items():
     extras = results.get(name, first).extras
@@ -491,7 +491,7 @@ plotting.Table(
 # ### Best, median, worst
 
 
-# %% mystnb={"code_prompt_show": "The figure", "image": {"alt": "Best, median and worst test image of IPM with predicted and true surfaces, and the output of the network without IPM on the same images."}} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "The figure: best, median and worst", "image": {"alt": "Best, median and worst test image of IPM with predicted and true surfaces, and the output of the network without IPM on the same images."}} tags=["hide-input"]
 def rows_off(name):
     """Mean error of one arm on each test image."""
     return np.nanmean(np.reshape(results.value(name, first, "masd"), (-1, n_surfaces)), axis=1)
@@ -521,7 +521,7 @@ plotting.show(
 # the training truth (never from the test set), and enforce it on the network that was trained without. What it earns
 # is a guarantee, not a smaller error.
 
-# %% mystnb={"code_prompt_show": "The table"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "The table: limits on the gaps"} tags=["hide-input"]
 gaps = studies.within_gaps(outs, test_set, *classical.gap_range(train_set), s.tol)
 plotting.Table(
     ["limits", "solver", "MASD rows", "SD", "columns with a gap out of range, %"],
@@ -560,7 +560,7 @@ theirs = {k: dict(zip(metrics, v, strict=True)) for k, v in published.IVUS.items
 note = f"Paper: data set B of the challenge. Ours: mean ± SD over {len(run.seeds)} seeds. HD in mm."
 plotting.paper_table(ours, theirs, digits=2, note=note)
 
-# %% mystnb={"code_prompt_show": "The figure", "image": {"alt": "Median and worst polar IVUS image of IPM, with true and predicted lumen and media of IPM, FCBR and graph search."}} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "The figure: the artery's median and worst", "image": {"alt": "Median and worst polar IVUS image of IPM, with true and predicted lumen and media of IPM, FCBR and graph search."}} tags=["hide-input"]
 hd = ivus.value("IPM", first, "media HD")
 figure, axes = plt.subplots(2, 3, figsize=(7, 3.9))
 median, worst = np.argsort(hd)[[len(hd) // 2, -1]]
@@ -629,7 +629,7 @@ widgets.frames(
 # closest to a crossing. **Which ways of ordering change the picture, and is the result nearer to the truth?**
 
 
-# %% mystnb={"code_prompt_show": "The slider"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "The slider: the order off and on"} tags=["hide-input"]
 def switched(image, method):
     i, axis = views[image], plt.figure(figsize=(3.2, 3.9)).add_subplot()
     bad = np.flatnonzero(scores.broken(results.get(method, first).extras["placed"][[i]])[0])
