@@ -202,6 +202,7 @@ widgets.frames(
     sigma2=[0.5, 1.0, 1.5, 2.5, 4.0],
     start={"mu2": 18.0, "sigma2": 1.5},
     labels={"mu2": "μ of surface 2", "sigma2": "σ of surface 2"},
+    target_bytes=150_000,
     alt="Gaussians of three surfaces, their guesses, and the ordered solution",
     caption="Rings are the guesses, shaded their Gaussians, bars the solution. Surfaces in the "
     "wrong order meet at the mean of their guesses, weighted by $1/\\sigma^2$: the surer one moves "
@@ -608,7 +609,7 @@ def stopped(iteration):
     right.axhline(0.01, color="0.4", linestyle=":", label="the paper's ε = 0.01")
     right.set(ylim=(1e-13, 1e3), title=f"{way.error[iteration]:.2g} rows off")
     left.set(ylim=way.window, ylabel="row")
-    plt.setp((left, right), xlim=(-1.5, len(way.surfaces) - 0.5), xlabel="iteration")
+    plt.setp((left, right), xticks=range(0, 60, 5), xlim=(-2, len(rows)), xlabel="iteration")
     figure.legend(loc="outside upper center", ncols=4)
     return figure
 
@@ -617,6 +618,7 @@ widgets.frames(
     stopped,
     iteration=range(len(way.surfaces)),
     start={"iteration": way.stop},
+    target_bytes=90_000,
     alt="Surfaces of one column on their way, and the residual, the duality gap and the true error",
     caption="Algorithm 1 on one column. Left: guesses (rings) of the surfaces that move, their "
     "way, and the optimum (dotted). Right: the residual is below the paper's ε long before the "
@@ -631,7 +633,7 @@ widgets.frames(
 
 # %% mystnb={"code_prompt_show": "The slider: the order off and on"} tags=["hide-input"]
 def switched(image, method):
-    i, axis = views[image], plt.figure(figsize=(3.2, 3.9)).add_subplot()
+    i, axis = views[image], plt.figure(figsize=(2.8, 3.7)).add_subplot()
     bad = np.flatnonzero(scores.broken(results.get(method, first).extras["placed"][[i]])[0])
     title = f"{method}: {rows_off(method)[i]:.2f} rows,\n{len(bad)} columns out of order"
     draw_test(axis, i, method, title)
