@@ -202,7 +202,7 @@ widgets.frames(
     sigma2=[0.5, 1.0, 1.5, 2.5, 4.0],
     start={"mu2": 18.0, "sigma2": 1.5},
     labels={"mu2": "μ of surface 2", "sigma2": "σ of surface 2"},
-    target_bytes=150_000,
+    target_bytes=110_000,
     alt="Gaussians of three surfaces, their guesses, and the ordered solution",
     caption="Rings are the guesses, shaded their Gaussians, bars the solution. Surfaces in the "
     "wrong order meet at the mean of their guesses, weighted by $1/\\sigma^2$: the surer one moves "
@@ -505,7 +505,7 @@ def draw_test(axis, i, name, title):
 
 ranking = np.argsort(rows_off("IPM"))
 cases = {"best": ranking[0], "median": ranking[len(ranking) // 2], "worst": ranking[-1]}
-figure, axes = plt.subplots(1, 6, figsize=(7, 3))
+figure, axes = plt.subplots(1, 6, figsize=(7, 3.4))
 for pair, (what, i) in zip(axes.reshape(3, 2), cases.items(), strict=True):
     for axis, name in zip(pair, ("IPM", "no IPM"), strict=True):
         draw_test(axis, i, name, f"{what}\n{name}\n{rows_off(name)[i]:.2f} rows")
@@ -563,7 +563,7 @@ plotting.paper_table(ours, theirs, digits=2, note=note)
 
 # %% mystnb={"code_prompt_show": "The figure: the artery's median and worst", "image": {"alt": "Median and worst polar IVUS image of IPM, with true and predicted lumen and media of IPM, FCBR and graph search."}} tags=["hide-input"]
 hd = ivus.value("IPM", first, "media HD")
-figure, axes = plt.subplots(2, 3, figsize=(7, 3.9))
+figure, axes = plt.subplots(2, 3, figsize=(7, 4.1))
 median, worst = np.argsort(hd)[[len(hd) // 2, -1]]
 for row, what, i in zip(axes, ("median", "worst"), (median, worst), strict=True):
     for axis, name in zip(row, ivus.arms, strict=True):
@@ -618,12 +618,12 @@ widgets.frames(
     stopped,
     iteration=range(len(way.surfaces)),
     start={"iteration": way.stop},
-    target_bytes=90_000,
+    target_bytes=60_000,
     alt="Surfaces of one column on their way, and the residual, the duality gap and the true error",
     caption="Algorithm 1 on one column. Left: guesses (rings) of the surfaces that move, their "
-    "way, and the optimum (dotted). Right: the residual is below the paper's ε long before the "
-    f"surfaces arrive. Over {whose}, the paper's rule leaves an error of up to {printed}, eight "
-    f"iterations {capped}, and a duality gap below {s.tol:g} {tight}.",
+    "way from an ordered start, and the optimum (dotted). Right: the residual is below the paper's "
+    f"ε long before the surfaces arrive. Over {whose}, the paper's rule leaves an error of up to "
+    f"{printed}, eight iterations {capped}, and a duality gap below {s.tol:g} {tight}.",
 )
 
 # %% [markdown]
@@ -633,7 +633,7 @@ widgets.frames(
 
 # %% mystnb={"code_prompt_show": "The slider: the order off and on"} tags=["hide-input"]
 def switched(image, method):
-    i, axis = views[image], plt.figure(figsize=(2.8, 3.7)).add_subplot()
+    i, axis = views[image], plt.figure(figsize=(2.7, 3.6)).add_subplot()
     bad = np.flatnonzero(scores.broken(results.get(method, first).extras["placed"][[i]])[0])
     title = f"{method}: {rows_off(method)[i]:.2f} rows,\n{len(bad)} columns out of order"
     draw_test(axis, i, method, title)
