@@ -472,9 +472,9 @@ for name in dict.fromkeys(["IPM", "no IPM", "post-hoc", "FCBR", *RECIPES, *resul
     rows.append([name, *printed, ours, f"{sd.mean():.2f}", f"{100 * wrong.mean():.2f}"])
 heads = studies.head_errors(outs, test_set)
 plotting.Table(
-    ["method", "MASD µm, paper", "SD, paper", "MASD rows, ours", "SD, ours", "out of order, %"],
+    ["method", "µm, paper", "SD, paper", "rows, ours", "SD, ours", "out of order, %"],
     rows,
-    note=f"Paper: JHU's retinas, a row is 3.9 µm. Ours: the phantom; mean over {len(run.seeds)} "
+    note=f"MASD. Paper: JHU's scans, a row is 3.9 µm. Ours: the phantom, mean of {len(run.seeds)} "
     f"seeds ± their SD. Without IPM {studies.crossings(outs, test_set)}. What μ is fused from "
     f"there: the regions' γ is {heads['gamma']:.2f} rows off, the soft-argmax ξ {heads['xi']:.2f}, "
     f"μ {heads['mu']:.2f}.",
@@ -622,8 +622,8 @@ widgets.frames(
     alt="Surfaces of one column on their way, and the residual, the duality gap and the true error",
     caption="Algorithm 1 on one column. Left: guesses (rings) of the surfaces that move, their "
     "way from an ordered start, and the optimum (dotted). Right: the residual is below the paper's "
-    f"ε long before the surfaces arrive. Over {whose}, the paper's rule leaves an error of up to "
-    f"{printed}, eight iterations {capped}, and a duality gap below {s.tol:g} {tight}.",
+    f"ε long before the surfaces arrive. Over {whose}, the paper's rule leaves errors of up to "
+    f"{printed}, eight iterations {capped}, and a duality gap below {s.tol:g} only {tight}.",
 )
 
 # %% [markdown]
@@ -645,7 +645,7 @@ def switched(image, method):
 
 
 by_order = scores.broken(outs[0]["mu"]).float().mean(1).argsort(descending=True)
-views = {"most out of order": int(by_order[0]), "second in that": int(by_order[1])} | cases
+views = {"most crossed": int(by_order[0]), "second most": int(by_order[1])} | cases
 widgets.frames(
     switched,
     image=list(views),
@@ -688,8 +688,6 @@ kept = max(inside) == 0 and min(free) > 0
 inside, free = (", ".join(f"{100 * x:.2g} %" for x in values) for values in (inside, free))
 detail = f"share of columns with a gap out of range, by seed: {inside} with, {free} without"
 claims.exact("C1b", ok=kept, detail=detail, **published.CLAIMS["C1b"])
-
-# %% mystnb={"code_prompt_show": "What each claim measures, continued"} tags=["hide-input"]
 mean = results.mean
 post = round(-100 * relative("post-hoc", "no IPM", "sd").mean(), 1) + 0.0  # no −0.0
 within = [stopping.share_within(results.get("IPM", i).extras["out"], 10) for i in run.seeds]
@@ -717,9 +715,9 @@ claims.report()
 # %% jupyter={"source_hidden": true} tags=["remove-input"]
 exercises.quiz(
     {
-        "Surface 1 is guessed at row 20, surface 2 at row 10; the first is far surer. And then?": [
-            (True, "both near row 20", "They meet at the mean weighted by $1/\\sigma^2$."),
+        "Surface 1 is guessed at row 20, 2 at row 10; the first is far surer. Where do they end?": [
             (False, "both at row 15", "That is the meeting point of equal variances."),
+            (True, "both near row 20", "They meet at the mean weighted by $1/\\sigma^2$."),
             (False, "1 at row 10, 2 at row 20", "That is sorting: it swaps the evidence."),
         ],
         "The row post-hoc has the error of no IPM, in order. What follows?": [
@@ -728,9 +726,9 @@ exercises.quiz(
             (False, "the layer has no gradient", "This row is not trained through it at all."),
         ],
         "For which limits is an interior point method needed?": [
-            (True, "a largest gap", "No closed form is known for it."),
             (False, "the order alone", "Isotonic regression solves that in closed form."),
             (False, "a smallest gap", "Subtract it from the guesses, and the order is left."),
+            (True, "a largest gap", "No closed form is known for it."),
         ],
     }
 )
