@@ -28,6 +28,7 @@ from medseg_core.training.fit import fit
 from medseg_core.training.samplers import batches
 
 SOURCES = {"phantom": None, "jhu": JHUOCT, "spectralis": SpectralisExport}
+LAYERS = ("ILM", "RNFL–GCL", "IPL–INL", "INL–OPL", "OPL–ONL", "ELM", "IS–OS", "OS–RPE", "BM")
 PARTS = {"training": 0, "validation": 5000, "test": 10_000}  # their first samples of a phantom
 
 Data = Mapping[str, Tensor]

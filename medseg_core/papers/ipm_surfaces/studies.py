@@ -117,10 +117,14 @@ def within_gaps(
 
 
 def around_crossing(surfaces: Tensor, reach: int = 14) -> tuple[tuple, tuple]:
-    """Limits of columns and rows (downwards) about the deepest crossing of (N,W)."""
+    """Limits of columns and rows (downwards) about the deepest crossing of (N,W).
+
+    Near the side of the image the columns are its outermost ones.
+    """
     depth = -surfaces.diff(dim=0)
     i, x = np.unravel_index(int(depth.argmax()), depth.shape)
     z = float(surfaces[i, x])
+    x = max(min(x, surfaces.shape[1] - 1 - reach), reach)
     return (x - reach - 0.5, x + reach + 0.5), (z + reach + 0.5, z - reach - 0.5)
 
 

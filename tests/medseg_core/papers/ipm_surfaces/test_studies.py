@@ -39,8 +39,16 @@ class TestCrossings:
         assert str(found) == "no column is out of order"
 
     def test_the_window_is_about_the_deepest_one(self):
-        columns, rows = studies.around_crossing(self.mu[0], reach=3)
-        assert columns == (-2.5, 4.5) and rows == (10.5, 3.5)
+        wide = torch.cat([TRUTH[0, :, :1].repeat(1, 10), self.mu[0, :, 1:]], 1).roll(-4, 1)  # W=11
+        columns, rows = studies.around_crossing(wide, reach=3)
+        assert columns == (2.5, 9.5) and rows == (10.5, 3.5)
+
+    @pytest.mark.parametrize("place", [0, 10])
+    def test_the_window_stays_inside_the_image(self, place):
+        wide = TRUTH[0, :, :1].repeat(1, 11)
+        wide[1, place] = 1.0
+        columns, _ = studies.around_crossing(wide, reach=3)
+        assert columns == ((-0.5, 6.5) if place == 0 else (3.5, 10.5))
 
 
 def test_limits_on_the_gaps():
