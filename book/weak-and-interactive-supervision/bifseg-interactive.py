@@ -17,11 +17,9 @@
 # :::{admonition} At a glance
 # :class: tip
 #
-# - **Task:** cut an organ out of a 3-D image when all that is given is a box around it and a few scribbles, and when
-#   nobody has ever shown the network an organ of that kind.
+# - **Task:** cut an organ of a kind that the network never saw out of a 3-D image, with a box and a few scribbles.
 # - **Idea:** a network trained on *other* organs and a graph cut guess what the object in the box is; the user
-#   scribbles where they are wrong; the network is fine-tuned on this one image, with the cut's result as its label, and
-#   leaves out what is in doubt.
+#   scribbles where they err; the network is fine-tuned on this image, with the cut as label, but for what is in doubt.
 # - **Afterwards you can** turn probabilities and scribbles into an exact minimum cut, weight the voxels of a label that
 #   you do not trust, fine-tune a network in seconds, and test an interactive method fairly with a simulated user.
 # - **Before:** U-Nets and gradient descent; the primer [](../primers/graph-cuts).
@@ -37,7 +35,7 @@
 # weakest point. In a notebook, run it: they stand under **Claims**.
 # :::
 
-# %% mystnb={"code_prompt_show": "Parameters, 15 lines"} tags=["parameters", "hide-input"]
+# %% mystnb={"code_prompt_show": "Parameters"} tags=["parameters", "hide-input"]
 scale: str = "lesson"  # smoke | lesson | paper: how much is computed
 seed: int = 0  # first seed; all random numbers follow from it
 device: str = "auto"  # auto | cpu | cuda | cuda:1 | mps
@@ -54,7 +52,7 @@ eps: float = 0.2  # ε, geodesic distance (in grey) up to which a scribble puts 
 lam: float = None  # λ of every graph cut; None: each method's own, tuned on training organs
 sigma: float = None  # σ of every graph cut; None: likewise
 
-# %% mystnb={"code_prompt_show": "Set-up: imports, 25 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "Set-up: imports"} tags=["hide-input"]
 import copy
 from functools import partial
 
@@ -80,7 +78,7 @@ from medseg_core.papers.bifseg_interactive.study import Study, by_kind
 from medseg_core.papers.bifseg_interactive.weight_map import Doubt, uncertainty_weights
 from medseg_core.phantoms import scribble_robot
 
-# %% mystnb={"code_prompt_show": "Set-up: the run and its data, 26 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "Set-up: the run and its data"} tags=["hide-input"]
 organs = experiment.TASKS if task == "all" else (task,)
 open_organs = [partial(experiment.organ_reader, task=organ) for organ in organs]
 run = scales.begin(
@@ -119,7 +117,7 @@ plotting.style()
 # The network never sees more than the box, resampled to a cube. The question is always the same: *what is the object in
 # this box?* This is why one may hope for an answer about an organ that no training set contained.
 
-# %% mystnb={"code_prompt_show": "The figure, 10 lines", "image": {"alt": "A slice of one crop of each of the five kinds of organ, with the organ's outline: atrium, walnut and tube are bright, lobe and bean dark; neighbours of the same grey touch them."}} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "The figure", "image": {"alt": "A slice of one crop of each of the five kinds of organ, with the organ's outline: atrium, walnut and tube are bright, lobe and bean dark; neighbours of the same grey touch them."}} tags=["hide-input"]
 figure, axes = plt.subplots(1, 5, figsize=(7, 1.9))
 panels.kinds(pen, figure, axes, data, names)
 n = {part: len(d["mask"]) for part, d in data.items()}
@@ -140,7 +138,7 @@ plotting.show(
 # two knobs, how smooth the outline must be ($\lambda$) and which change of grey counts as an edge ($\sigma$). We turn
 # both with the truth in hand, so that no setting of the grid can do better.
 
-# %% mystnb={"code_prompt_show": "The first try and its figure, 12 lines", "image": {"alt": "Two slices with a scribble each, on the organ and beside it; the probability of object that the histograms give, which is as high in the neighbours as in the organ; and the cut, which takes neighbours for object."}} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "The first try and its figure", "image": {"alt": "Two slices with a scribble each, on the organ and beside it; the probability of object that the histograms give, which is as high in the neighbours as in the organ; and the cut, which takes neighbours for object."}} tags=["hide-input"]
 image, truth = data["unseen"]["image"][:1], data["unseen"]["mask"][0, 0]
 strokes = two_strokes(truth, rng.generator(run.seed, stream="first try"))
 labels, best = best_grey_cut(image, strokes, truth, s)
@@ -156,8 +154,7 @@ plotting.show(
 
 # %% [markdown]
 # Grey alone cannot tell the organ from neighbours of the same grey, and a cut through its missing edge costs no less
-# than one around the neighbour. What is needed is a better $P(\text{object})$: learnt from the looks of other organs,
-# and corrected by the user.
+# than one around the neighbour. What is needed is a better $P(\text{object})$: learnt from other organs, and corrected.
 
 # %% [markdown]
 # ## The method
@@ -176,7 +173,7 @@ plotting.show(
 #
 # in this order: a scribble is never in doubt. The uncertain set is $U=U_p\cup U_s$. In $U_p$ the network itself is
 # undecided, $t_0<p_i<t_1$. In $U_s$ the user has just said the opposite nearby: with $\hat y$ the *network's* label
-# ($p>\tfrac12$, not the cut's),
+# ($p>\frac12$, not the cut's),
 #
 # $$
 # U_s=\{\hat y_i=1,\ G(i,S_B)<\varepsilon\}\cup\{\hat y_i=0,\ G(i,S_O)<\varepsilon\},\qquad
@@ -192,7 +189,7 @@ plotting.show(
 # in doubt for a tiny reach $\varepsilon$? From which reach on does the stroke cast doubt on the organ too?
 
 
-# %% mystnb={"code_prompt_show": "The slider, 18 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "The slider"} tags=["hide-input"]
 toy, toy_p, toy_marks = toy_image(rng.generator(run.seed, stream="tiny"))
 
 
@@ -214,8 +211,7 @@ widgets.frames(
 
 # %% [markdown]
 # The slides name the weights and the two parts of $U$; $t_0=0.2$, $t_1=0.7$, $\varepsilon=0.2$ and $\omega=5$ are those
-# of {cite:t}`wang2018bifseg`; dividing by $\sum w_i$ is our choice. From scratch, with the geodesic distance by
-# relaxation:
+# of {cite:t}`wang2018bifseg`; dividing by $\sum w_i$ is our choice. From scratch:
 
 
 # %%
@@ -264,8 +260,8 @@ assert torch.equal(by_hand, uncertainty_weights(toy_p, toy, toy_marks)[0])
 # finds its minimum exactly: a voxel's link to the source has capacity $-\log P(i\in B)$, that to the sink $-\log P(i\in
 # O)$, and neighbours are joined by $\lambda B_{ij}$. A voxel that stays on the source's side is object: its link to the
 # sink is cut, and that link's capacity is the price of being object. A **scribble** is a hard constraint: a voxel
-# marked as object may not be background, whatever it costs. $P$ is kept within $[10^{-4},1-10^{-4}]$, or a network that
-# is sure of itself could outweigh every boundary.
+# marked as object may not be background, whatever it costs. $P$ is kept within $[10^{-4},1-10^{-4}]$, or no boundary
+# could matter.
 #
 # :::{note}
 # The slides have two misprints. Their equation 3 says $y_i\ne y_j$ in *both* cases; the first must read $y_i=y_j$. And
@@ -319,7 +315,7 @@ assert torch.equal(labels, real.labels) and torch.allclose(p, real.prob, atol=1e
 # here the tuning crops decide. Without scribbles it is the *unsupervised* variant: $U_p$ alone decides. [How long a
 # user waits](../guide/solver-speed) for a round is measured in the guide.
 
-# %% mystnb={"code_prompt_show": "What shows the code, 1 line"} tags=["hide-cell"]
+# %% mystnb={"code_prompt_show": "What shows the code"} tags=["hide-cell"]
 sources.show(bifseg_refine, uncertainty_weights, crf_graphcut)
 
 # %% [markdown]
@@ -340,8 +336,7 @@ sources.show(bifseg_refine, uncertainty_weights, crf_graphcut)
 #
 # The network is that of {cite:t}`isensee2018brats`: a U-Net whose levels are residual blocks with *spatial dropout*
 # (whole channels are dropped; off during fine-tuning), instance norm and leaky ReLU, and with *segmentation layers* at
-# several depths whose maps are summed. One output: object or not. ({cite:t}`wang2018bifseg` have another one, at full
-# resolution throughout.)
+# several depths whose maps are summed. One output: object or not. ({cite:t}`wang2018bifseg` have another one.)
 #
 # Bright organs of three kinds train it, by the soft Dice loss. Images are mirrored, turned, scaled, their gamma
 # changes, and **three in ten are inverted**: an organ of the other polarity would otherwise be beyond all hope. For
@@ -367,7 +362,7 @@ model = study.model(first)
 # How well does it know its own organs? The slides' Table 1 and ours, on test crops of the three kinds that it was
 # trained on. (The phantom's kinds are modelled on the shapes of their organs, no more. Neither is good at all three.)
 
-# %% mystnb={"code_prompt_show": "The table, 8 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "The table"} tags=["hide-input"]
 printed = {name: {"Dice": dice} for name, dice in verdicts.SEEN_PRINTED.items()}
 ours = {
     name: {"Dice": [by_kind(nets.value("CNN", i, "seen"), data["seen"], k) for i in run.seeds]}
@@ -380,20 +375,18 @@ plotting.paper_table(ours, printed, note=note)
 # %% [markdown]
 # ### Tuning, on training organs only
 #
-# Every method has knobs, and each gets the same care: the same grids, the same crops of *training* kinds, and the same
-# strokes, which the robot draws when it watches CNN + CRF.
+# Every method gets the same care: the same grids, crops of *training* kinds, and strokes, which the robot draws for CNN
+# + CRF.
 #
 # - **CNN + CRF**, and **CRF + scribbles**, which takes the scribbles as hard constraints: $\lambda$, $\sigma$.
 # - **BIFSeg**, with the weight map and with $w\equiv1$ (every voxel counts once): each its own rate of fine-tuning, and
-#   whether it changes the last block or all weights. $\lambda$ and $\sigma$ are those of CRF + scribbles, so that
-#   whatever fitting does, it does for that rival.
+#   whether it changes the last block or all weights. $\lambda$ and $\sigma$ are those of CRF + scribbles.
 # - **Boykov–Jolly** and **GrabCut** {cite:p}`rother2004grabcut`, which models the grey values of object and background
 #   by Gaussian mixtures and refits them to its own result: $\lambda$, $\sigma$.
 #
-# The search tries every third value of each grid, in all combinations, and walks on from the best, knob after knob,
-# until no neighbour is better.
+# The search tries every third value of each grid, in all combinations, and walks on until no neighbour is better.
 
-# %% mystnb={"code_prompt_show": "The search, 4 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "The search"} tags=["hide-input"]
 study.tune_cuts(first)
 tuning = compare.run_arms(study.tuning_arms(), [first], workers=run.workers)
 study.found |= {name: tuning.get(name, first).extras["found"] for name in tuning.arms}
@@ -425,7 +418,7 @@ marks = scribble_map(drawn, truth.shape)
 refined = refine(image, marks)
 assert torch.equal(refine(image, marks).labels, refined.labels)  # it starts anew for every call
 
-# %% mystnb={"code_prompt_show": "The figure, 10 lines", "image": {"alt": "Six pictures of one slice of an unseen organ: the image with the true outline, the network's probabilities, its cut with scribbles, the weight map, the probabilities after fine-tuning, and the result."}} tags=["thumbnail", "hide-input"]
+# %% mystnb={"code_prompt_show": "The figure", "image": {"alt": "Six pictures of one slice of an unseen organ: the image with the true outline, the network's probabilities, its cut with scribbles, the weight map, the probabilities after fine-tuning, and the result."}} tags=["thumbnail", "hide-input"]
 figure, axes = plt.subplots(2, 3, figsize=(6.4, 4.7))
 panels.one_image(pen, figure, axes, image, truth, marks, prob[[shown]], guess, refined)
 results = (guess[:1], guess[-1:], refined.labels)
@@ -448,16 +441,14 @@ plotting.show(
 # - **CRF + scribbles**: the very same scribbles as hard constraints, no fine-tuning. Without this row one cannot tell
 #   what fine-tuning gives from what the scribbles give by themselves.
 # - **BIFSeg, w = 1**: the same scribbles, every voxel counts once.
-# - **Boykov–Jolly**, **GrabCut**: the same scribbles, grey values only. (GrabCut, which is slow, answers when BIFSeg is
-#   fine-tuned, and not in between.)
-# - **CRF, own scribbles**: the scribbles above were drawn at BIFSeg's errors, which may suit it. Here the robot watches
-#   the CRF.
+# - **Boykov–Jolly**, **GrabCut**: the same scribbles, grey values only. (GrabCut, slow, answers when BIFSeg is tuned.)
+# - **CRF, own scribbles**: scribbles at BIFSeg's errors may suit it; here the robot watches the CRF.
 # - **BIFSeg, unsupervised**: fine-tuned on the cut before any scribble, with $U_p$ alone.
 #
 # On a CPU these sessions have one network, the first seed's, and claims count volumes. On seen organs it is only asked
 # how many scribbles a Dice of 0.85 takes: those sessions end there.
 
-# %% mystnb={"code_prompt_show": "The sessions, 20 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "The sessions"} tags=["hide-input"]
 own = {
     "BIFSeg": study.sessions("BIFSeg", "unseen"),
     "BIFSeg, seen organs": study.sessions("BIFSeg", "seen", goal=verdicts.GOAL),
@@ -480,14 +471,11 @@ for name in ("BIFSeg, w = 1", "CRF + scribbles", "CRF, own scribbles"):
     assert alike.all(), f"before the first fine-tuning {name} must be what BIFSeg is"
 
 # %% [markdown]
-# The slides' Tables 2 and 3 beside ours: *liver* and *spleen* are their unseen organs, *lobe* and *bean* ours. Only the
-# order within a column can be compared.
+# The slides' Tables 2 and 3 beside ours: *liver* and *spleen* are their unseen organs, *lobe* and *bean* ours.
 
-# %% mystnb={"code_prompt_show": "The table, 13 lines"} tags=["hide-input"]
-theirs, kinds = (
-    verdicts.UNSEEN_PRINTED,
-    dict(zip(verdicts.UNSEEN_PRINTED, experiment.UNSEEN, strict=True)),
-)
+# %% mystnb={"code_prompt_show": "The table"} tags=["hide-input"]
+theirs = verdicts.UNSEEN_PRINTED
+kinds = dict(zip(theirs, experiment.UNSEEN, strict=True))
 stages = {k: initial.value("initial", first, k) for k in ("CNN", "CNN + CRF")}
 stages |= {f"{k} scribbles": curves["BIFSeg"][0][:, k] for k in (s.many, s.n_scribbles)}
 ours = {
@@ -502,10 +490,9 @@ plotting.paper_table(
 )
 
 # %% [markdown]
-# (The slides' left atrium, 0.872 before and 0.911 after interaction, is another experiment: a network trained on that
-# organ alone.) All arms:
+# (The slides' left atrium, 0.872 before and 0.911 after, had a network trained on that organ alone.) All arms:
 
-# %% mystnb={"code_prompt_show": "The figure, 17 lines", "image": {"alt": "Dice on unseen organs over the number of scribbles, for BIFSeg, the same without weights, the graph cut with the same and with its own scribbles, Boykov\u2013Jolly and GrabCut."}} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "The figure", "image": {"alt": "Dice on unseen organs over the number of scribbles, for BIFSeg, the same without weights, the graph cut with the same and with its own scribbles, Boykov\u2013Jolly and GrabCut."}} tags=["hide-input"]
 LOOK = {
     "BIFSeg": (METHOD, "-"),
     "CRF + scribbles": (BASELINES[0], "-"),
@@ -524,7 +511,7 @@ plotting.show(
     "at BIFSeg's errors, but for the dashed line.",
 )
 
-# %% mystnb={"code_prompt_show": "The table, 11 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "The table"} tags=["hide-input"]
 counts = sorted({0, s.early, s.many, s.n_scribbles})
 arms = [name for name in curves if name != "BIFSeg, seen organs"]
 rows = [study.row(name, curves[name].mean(0).T[counts], len(counts)) for name in arms]
@@ -547,7 +534,7 @@ plotting.Table(
 # that. The cuts are ragged: the training organs chose a $\sigma$ so small that only neighbours of almost equal grey
 # hold together. Boykov–Jolly and GrabCut, which see grey only, stay far behind.
 
-# %% mystnb={"code_prompt_show": "Best, median, worst: the figure, 17 lines", "image": {"alt": "Best, median and worst unseen crop: BIFSeg above, the graph cut with the same scribbles below, with the outlines of truth and result and the scribbles."}} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "Best, median, worst: the figure", "image": {"alt": "Best, median and worst unseen crop: BIFSeg above, the graph cut with the same scribbles below, with the outlines of truth and result and the scribbles."}} tags=["hide-input"]
 final = curves["BIFSeg"][0][:, -1]
 order = np.argsort(-final, kind="stable")
 chosen = {"best": order[0], "median": order[(len(order) - 1) // 2], "worst": order[-1]}
@@ -556,18 +543,17 @@ for (what, i), pair in zip(chosen.items(), axes.T, strict=True):
     marks = scribble_map(its_strokes[first][i], data["unseen"]["mask"].shape[2:])
     two = ("BIFSeg", "CRF + scribbles")
     ends = {name: users.get(name, first).extras["labels"][i][-1] for name in two}
-    crop = (data["unseen"][key][i] for key in ("image", "mask"))
-    panels.two_results(pen, pair, what, *crop, marks, ends)
+    image, truth = data["unseen"]["image"][i], data["unseen"]["mask"][i, 0]
+    panels.two_results(pen, pair, what, image, truth, marks, ends)
 pen.legend(figure, *panels.ALL)
 plotting.show(
     figure,
-    caption="Three unseen crops, chosen by the Dice of BIFSeg after all scribbles. BIFSeg above, "
-    "the graph cut with the same scribbles below, each with its Dice, in the slice with most errors.",
+    caption="Three unseen crops, chosen by the Dice of BIFSeg after all scribbles. Above BIFSeg, "
+    "below the cut with the same scribbles; each with its Dice, in the slice with most errors.",
 )
 
 # %% [markdown]
-# Fine-tuning carries a correction through the organ, or spoils what the hard scribbles had got right: compare the two
-# rows crop by crop.
+# Fine-tuning carries a correction through the organ, or spoils what hard scribbles had got right: compare the rows.
 #
 # ### The transfer loop
 #
@@ -589,16 +575,14 @@ def transfer(labelled, starts):
     return experiment.transfer(s, labelled, data["next"], starts, run.device)
 
 
-both = {
-    "from generalised": transfer(completed, study.states),
-    "from scratch": transfer(completed, None),
-}
+starts = {"from generalised": study.states, "from scratch": None}
+both = {name: transfer(completed, start) for name, start in starts.items()}
 loop = compare.run_arms(both, run.seeds, workers=run.workers)
 by_hand = {"classic, true labels": transfer(drawn_by_hand, None)}
 loop = loop + compare.run_arms(by_hand, run.seeds[:1])
 loop.same_budget(*both, *by_hand)
 
-# %% mystnb={"code_prompt_show": "The figure, 16 lines", "image": {"alt": "Validation Dice over the updates for the network from generalised weights, from scratch, and from scratch with true labels; a dotted line for the generalised network as it is."}} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "The figure", "image": {"alt": "Validation Dice over the updates for the network from generalised weights, from scratch, and from scratch with true labels; a dotted line for the generalised network as it is."}} tags=["hide-input"]
 figure, axis = plt.subplots(figsize=(6, 3))
 styles = zip(loop.arms, (METHOD, *BASELINES[:2]), (".-", ".-", ".--"), strict=True)
 for name, colour, style in styles:
@@ -616,7 +600,7 @@ plotting.show(
     f"{final[lobes].max():.2f} with the truth.",
 )
 
-# %% mystnb={"code_prompt_show": "Once around the loop (with extended=True), 7 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "Once around the loop (with extended=True)"} tags=["hide-input"]
 if run.extended:
     new, rows = loop.get("from generalised", first).extras["state"], []
     for name, state in {"generalised": study.states[first], "organ's own": new}.items():
@@ -627,15 +611,13 @@ if run.extended:
 
 # %% [markdown]
 # From generalised weights the curves hardly rise: labels of this quality teach little that the network did not know.
-# What is worth much is the start, and that is what C6 is about. (With `extended=True` the new network then begins the
-# next crops.)
+# What is worth much is the start: C6. (With `extended=True` the new network then begins the next crops.)
 #
 # ## Explore
 #
-# **A session.** The median crop, recorded: move through slices and scribbles. When does a correction in one slice
-# change another one, and when does it do harm?
+# **A session.** The median crop, recorded. When does a correction in one slice change another, and when for the worse?
 
-# %% mystnb={"code_prompt_show": "The slider, 23 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "The slider"} tags=["hide-input"]
 i = int(chosen["median"])
 image, truth = data["unseen"]["image"][[i]], data["unseen"]["mask"][i, 0]
 moments = study.recording(i, first, its_strokes[first][i], refine)
@@ -661,8 +643,8 @@ widgets.frames(
 )
 
 # %% [markdown]
-# **You are the user.** In a notebook with a running kernel choose *Run All Above* first; then draw, and let BIFSeg
-# answer. (Orange: object; sky blue: background.)
+# **You are the user.** In a running notebook choose *Run All Above*; then draw, and let BIFSeg answer. (Orange: object;
+# blue: not.)
 
 # %%
 before = moments[0].labels[0]
@@ -673,7 +655,7 @@ ScribblePad(image[0, 0], before, solve=lambda m: refine(image, m[None]).labels[0
 # 0) to that of the background (1). Two strokes are given, on the organ and beside it, the same for both methods and all
 # contrasts. Which of the two needs the contrast?
 
-# %% mystnb={"code_prompt_show": "The slider, 24 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "The slider"} tags=["hide-input"]
 CONTRASTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 TWO = {"network": (METHOD, base), "grey": (BASELINES[2], tuned["Boykov–Jolly"])}
 cuts = {name: knobs.cut(s.connectivity) for name, (_, knobs) in TWO.items()}
@@ -707,7 +689,7 @@ widgets.frames(
 # unseen volumes (bootstrap). C8 is C3 once more, against a CRF whose user corrected *its* errors.
 
 
-# %% mystnb={"code_prompt_show": "The claims, 18 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "The claims"} tags=["hide-input"]
 measured = verdicts.Measured(
     s=s,
     eps=eps,
@@ -783,8 +765,7 @@ exercises.check("ex1", smallest_lam, within=0.01)
 
 # %% [markdown] jupyter={"source_hidden": true} tags=["solution"]
 # Object costs $-\log 0.9+6\lambda$, background $-\log 0.1$: equal at $\lambda=\tfrac16\log 9$. A lone opinion falls to
-# a small $\lambda$; a whole region only loses at its surface, which is why the cut cannot mend a region of which the
-# network is sure (C1). The run finds the same by trying.
+# a small $\lambda$; a region only loses at its surface, so the cut cannot mend one of which the network is sure (C1).
 
 # %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution"]
 lone = torch.full((1, 1, 3, 3, 3), 1e-4)
@@ -806,7 +787,7 @@ exercises.solution("ex1", grid[gone.index(True)])
 # :::
 
 
-# %% mystnb={"code_prompt_show": "What calls your function, 6 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "What calls your function"} tags=["hide-input"]
 def dice_with(link):
     mean = partial(mean_dice, link, connectivity=s.connectivity)
     tune = study.cases("tune", first)
@@ -831,8 +812,7 @@ exercises.solution("ex2", as_printed)
 
 # %% [markdown] jupyter={"source_hidden": true} tags=["solution"]
 # As printed, a boundary is cheap where the image is bright, not where it changes: hardly more than a preference for
-# short boundaries. Look at the $\lambda$ that was chosen: where it is the smallest on offer, the cut is best when it
-# does next to nothing.
+# short boundaries. Where the smallest $\lambda$ was chosen, the cut is best doing next to nothing.
 
 # %% [markdown]
 # ### Exercise 3 (experiment)
@@ -845,7 +825,7 @@ exercises.solution("ex2", as_printed)
 # :::
 
 
-# %% mystnb={"code_prompt_show": "What runs the robot, 9 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "What runs the robot"} tags=["hide-input"]
 def after_strokes(length):
     """Mean Dice of four unseen crops after a third of the usual scribbles."""
     found, n = [], s.n_scribbles // 3 + 1
@@ -868,8 +848,7 @@ print(", ".join(f"{length} voxels: {found:.3f}" for length, found in by_length.i
 exercises.solution("ex3", max(by_length, key=by_length.get))
 
 # %% [markdown] jupyter={"source_hidden": true} tags=["solution"]
-# A hard constraint fixes its own voxels, and its neighbours where the image is smooth: a longer stroke says the same of
-# more voxels, at little more work for the user.
+# A hard constraint fixes its own voxels, and its neighbours where the image is smooth: a longer stroke says more.
 
 # %% [markdown]
 # ## On real data
@@ -886,7 +865,7 @@ exercises.solution("ex3", max(by_length, key=by_length.get))
 # medseg run bifseg-interactive --scale paper -p dataset msd -p task all -p data_dir /path/to/msd
 # ```
 
-# %% mystnb={"code_prompt_show": "One real organ (with dataset=\"msd\"), 8 lines"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "One real organ (with dataset=\"msd\")"} tags=["hide-input"]
 if patients is not None:
     specialist, (train, test) = experiment.network(s, run.device), patients
     budget = {"steps": s.steps, "lr": s.lr, "validate_every": s.validate_every}
@@ -911,10 +890,10 @@ if patients is not None:
 #
 # ## To take away
 #
-# - A network trained to find *the object in the box* can be asked about organs that it never saw; how well it answers
-#   is an empirical question.
-# - The cut turns probabilities and scribbles into an exact minimum; it moves boundaries, and does not mend regions of
-#   which the network is sure.
+# - A network trained to find *the object in the box* can be asked about organs that it never saw; how well must be
+#   tried.
+# - The cut turns probabilities and scribbles into an exact minimum; it moves boundaries, and mends no region of which
+#   the network is sure.
 # - A label that you do not trust: scribbles count more, what is undecided or contradicted counts zero.
 # - Test an interactive method against the same scribbles without it, or you measure the user.
 # - To use it, call `bifseg_refine(model, image, scribbles, cut, tuning, doubt)`.
