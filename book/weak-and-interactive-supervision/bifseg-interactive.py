@@ -176,12 +176,11 @@ plotting.show(
 # ($p>\frac12$, not the cut's),
 #
 # $$
-# U_s=\{\hat y_i=1,\ G(i,S_B)<\varepsilon\}\cup\{\hat y_i=0,\ G(i,S_O)<\varepsilon\},\qquad
-# G(i,S)=\min_{j\in S}\ \min_{\text{paths }i\to j}\int\lVert\nabla X\cdot u\rVert\,\mathrm ds .
+# U_s=\{\hat y_i=1,\ G(i,S_B)<\varepsilon\}\cup\{\hat y_i=0,\ G(i,S_O)<\varepsilon\},
 # $$
 #
-# $G$ is the *geodesic distance*: how much the grey value must change on the way from $i$ to the scribble, on the best
-# of all ways. Within a homogeneous structure everything is close, however far in millimetres; beyond an edge everything
+# where $G(i,S)=\min_{j\in S}\min_{\text{paths }i\to j}\int\lVert\nabla X\cdot u\rVert\,\mathrm ds$ is the *geodesic
+# distance*: how much the grey value must change on the way from $i$ to the scribble, on the best of all ways. Within a homogeneous structure everything is close, however far in millimetres; beyond an edge everything
 # is far. So one stroke on a leak puts the whole leak in doubt, and nothing else.
 #
 # **Predict, then move.** Below is a toy: an organ, a neighbour of the same grey that nearly touches it, and a "network"
@@ -247,15 +246,11 @@ assert torch.equal(by_hand, uncertainty_weights(toy_p, toy, toy_marks)[0])
 #
 # $$
 # E(Y)=\sum_iR_i(y_i)+\lambda\sum_{(i,j)\in\mathcal N}B_{ij}(y_i,y_j),\qquad
-# R_i(1)=-\log P(i\in O),\quad R_i(0)=-\log P(i\in B),
-# $$
-#
-# $$
 # B_{ij}=\begin{cases}0&y_i=y_j\\\dfrac1{r_{ij}}\exp\Big(-\dfrac{(X_i-X_j)^2}{2\sigma^2}\Big)&y_i\ne y_j,
 # \end{cases}
 # $$
 #
-# with $r_{ij}$ the distance of the two. Disagreeing with the network costs; so does a boundary, the less the more the
+# with $R_i(1)=-\log P(i\in O)$, $R_i(0)=-\log P(i\in B)$ and $r_{ij}$ the distance of the two. Disagreeing with the network costs; so does a boundary, the less the more the
 # grey changes there. This is a *conditional random field* (CRF), and the graph of the [primer](../primers/graph-cuts)
 # finds its minimum exactly: a voxel's link to the source has capacity $-\log P(i\in B)$, that to the sink $-\log P(i\in
 # O)$, and neighbours are joined by $\lambda B_{ij}$. A voxel that stays on the source's side is object: its link to the
@@ -263,8 +258,8 @@ assert torch.equal(by_hand, uncertainty_weights(toy_p, toy, toy_marks)[0])
 # marked as object may not be background, whatever it costs. $P$ is kept within $[10^{-4},1-10^{-4}]$, or no boundary
 # could matter.
 #
-# :::{note}
-# The slides have two misprints. Their equation 3 says $y_i\ne y_j$ in *both* cases; the first must read $y_i=y_j$. And
+# :::{dropdown} Two misprints in the slides
+# Their equation 3 says $y_i\ne y_j$ in *both* cases; the first must read $y_i=y_j$. And
 # in the list of the graph's edges the exponent has lost its minus sign between $X_i$ and $X_j$ and its $2\sigma^2$.
 # (Exercise 2 finds out what the latter would do.)
 # :::
@@ -347,7 +342,7 @@ sources.show(bifseg_refine, uncertainty_weights, crf_graphcut)
 sources.show(experiment.Settings, experiment.load, experiment.train, experiment.generalised)
 sources.show(scribble_robot, sessions.session)
 
-# %%
+# %% mystnb={"code_prompt_show": "The networks of all seeds"} tags=["hide-input"]
 nets = compare.run_arms(
     {"CNN": experiment.generalised(s, data, run.device)},
     run.seeds,
@@ -362,7 +357,7 @@ model = study.model(first)
 # How well does it know its own organs? The slides' Table 1 and ours, on test crops of the three kinds that it was
 # trained on. (The phantom's kinds are modelled on the shapes of their organs, no more. Neither is good at all three.)
 
-# %% mystnb={"code_prompt_show": "The table"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "Table 1 of the slides beside ours: code and table"} tags=["hide-cell"]
 printed = {name: {"Dice": dice} for name, dice in verdicts.SEEN_PRINTED.items()}
 ours = {
     name: {"Dice": [by_kind(nets.value("CNN", i, "seen"), data["seen"], k) for i in run.seeds]}
@@ -375,8 +370,8 @@ plotting.paper_table(ours, printed, note=note)
 # %% [markdown]
 # ### Tuning, on training organs only
 #
-# Every method gets the same care: the same grids, crops of *training* kinds, and strokes, which the robot draws for CNN
-# + CRF.
+# Every method gets the same care: the same grids, crops of *training* kinds, and strokes, which the robot draws at
+# the bare cut's errors.
 #
 # - **CNN + CRF**, and **CRF + scribbles**, which takes the scribbles as hard constraints: $\lambda$, $\sigma$.
 # - **BIFSeg**, with the weight map and with $w\equiv1$ (every voxel counts once): each its own rate of fine-tuning, and
@@ -419,7 +414,7 @@ refined = refine(image, marks)
 assert torch.equal(refine(image, marks).labels, refined.labels)  # it starts anew for every call
 
 # %% mystnb={"code_prompt_show": "The figure", "image": {"alt": "Six pictures of one slice of an unseen organ: the image with the true outline, the network's probabilities, its cut with scribbles, the weight map, the probabilities after fine-tuning, and the result."}} tags=["thumbnail", "hide-input"]
-figure, axes = plt.subplots(2, 3, figsize=(6.4, 4.7))
+figure, axes = plt.subplots(2, 3, figsize=(5.6, 4.1))
 panels.one_image(pen, figure, axes, image, truth, marks, prob[[shown]], guess, refined)
 results = (guess[:1], guess[-1:], refined.labels)
 before, hard, after = (float(overlap(labels, truth)) for labels in results)
@@ -501,7 +496,7 @@ LOOK = {
     "Boykov–Jolly": (BASELINES[2], "-"),
     "GrabCut": (BASELINES[3], "-"),
 }
-figure, axis = plt.subplots(figsize=(7, 3.5))
+figure, axis = plt.subplots(figsize=(7, 3.1))
 panels.session_curves(axis, curves, LOOK, s.tune_at)
 figure.legend(loc="outside upper center", ncols=3)
 plotting.show(
@@ -511,7 +506,7 @@ plotting.show(
     "at BIFSeg's errors, but for the dashed line.",
 )
 
-# %% mystnb={"code_prompt_show": "The table"} tags=["hide-input"]
+# %% mystnb={"code_prompt_show": "All arms in numbers: code and table"} tags=["hide-cell"]
 counts = sorted({0, s.early, s.many, s.n_scribbles})
 arms = [name for name in curves if name != "BIFSeg, seen organs"]
 rows = [study.row(name, curves[name].mean(0).T[counts], len(counts)) for name in arms]
@@ -538,7 +533,7 @@ plotting.Table(
 final = curves["BIFSeg"][0][:, -1]
 order = np.argsort(-final, kind="stable")
 chosen = {"best": order[0], "median": order[(len(order) - 1) // 2], "worst": order[-1]}
-figure, axes = plt.subplots(2, 3, figsize=(7, 5.2))
+figure, axes = plt.subplots(2, 3, figsize=(5.6, 4.4))
 for (what, i), pair in zip(chosen.items(), axes.T, strict=True):
     marks = scribble_map(its_strokes[first][i], data["unseen"]["mask"].shape[2:])
     two = ("BIFSeg", "CRF + scribbles")
@@ -563,7 +558,7 @@ plotting.show(
 # that suited it best beforehand on crops of the other unseen kind. Further crops of the kind validate (with the truth,
 # which only the evaluation sees). For context, a *classic* network from scratch gets the truth of those crops.
 
-# %%
+# %% mystnb={"code_prompt_show": "Both networks, and the classic one"} tags=["hide-input"]
 n_train, n_next = s.n_transfer
 lobes = (data["unseen"]["kind"] == experiment.UNSEEN[0]).nonzero()[:n_train, 0]
 its_labels = users.get("BIFSeg", first).extras["labels"]
@@ -583,7 +578,7 @@ loop = loop + compare.run_arms(by_hand, run.seeds[:1])
 loop.same_budget(*both, *by_hand)
 
 # %% mystnb={"code_prompt_show": "The figure", "image": {"alt": "Validation Dice over the updates for the network from generalised weights, from scratch, and from scratch with true labels; a dotted line for the generalised network as it is."}} tags=["hide-input"]
-figure, axis = plt.subplots(figsize=(6, 3))
+figure, axis = plt.subplots(figsize=(6, 2.5))
 styles = zip(loop.arms, (METHOD, *BASELINES[:2]), (".-", ".-", ".--"), strict=True)
 for name, colour, style in styles:
     for k, i in enumerate(loop.seeds(name)):
@@ -666,7 +661,7 @@ leaks = [
 
 
 def leak(contrast):
-    figure, axes = plt.subplot_mosaic("abe;cde", figsize=(6.6, 4.2), width_ratios=(1, 1, 1.2))
+    figure, axes = plt.subplot_mosaic("abe;cde", figsize=(6.6, 3.6), width_ratios=(1, 1, 1.2))
     colours = {name: colour for name, (colour, _) in TWO.items()}
     panels.leak(pen, figure, axes, leaks, contrast, colours)
     return figure
@@ -876,7 +871,8 @@ if patients is not None:
     display(plotting.Table(*found, note=note))
 
 # %% [markdown]
-# **What differs from the slides.** Kept: box, energy and graph, scribbles, the weights and the two parts of $U$, labels
+# :::{dropdown} What differs from the slides
+# Kept: box, energy and graph, scribbles, the weights and the two parts of $U$, labels
 # and network by turns, the network's architecture, the Dice loss, and the loop with the results of interaction as
 # labels. From {cite:t}`wang2018bifseg`: $t_0$, $t_1$, $\varepsilon$, $\omega$, the geodesic distance, the last block
 # alone, $w\equiv1$ and the unsupervised variant as rivals. Our choice: dividing by $\sum w_i$, the bounds of $P$, Adam
@@ -884,6 +880,7 @@ if patients is not None:
 # robot scribbles; cubes of few voxels, a small network and two crops a step stand for whole organs and a large network
 # (`paper`: 96³ voxels, five levels, 26 neighbours); organs are a phantom's. Its difficulty was set on the network
 # without CRF and scribbles alone; the guide to the [phantoms](../guide/phantoms-organs) tells how.
+# :::
 #
 # **Read on:** {cite:t}`wang2018bifseg`, where it all comes from {cite:p}`boykov2001interactive,rother2004grabcut`, and
 # the chapter [](../surfaces-and-structure/max-margin-crf), which trains a network *through* the graph cut.
