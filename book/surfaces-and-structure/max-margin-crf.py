@@ -201,10 +201,10 @@ widgets.frames(cut_lab, w2=steps, w3=steps, labels=words, alt=alt, caption=capti
 #
 # $$
 # \gamma=\min_{w,\xi}\ \tfrac12\|w\|^2+\frac CN\sum_n\xi_n\quad\text{so that}\quad
-# E(y)-E(y^{(n)})\ \ge\ \Delta(y^{(n)},y)-\xi_n\quad\text{for all }n\text{ and all }y,
+# E(y)-E(y^{(n)})\ \ge\ \Delta(y^{(n)},y)-\xi_n
 # $$
 #
-# with $\xi_n\ge0$ and $w_2,w_3\ge0$ (the paper's text prints $w_2\le0$, a slip). This is a
+# for all $n$ and all $y$, with $\xi_n\ge0$ and $w_2,w_3\ge0$ (the paper's text prints $w_2\le0$, a slip). This is a
 # *structured support vector machine*. $E$ is linear in $w$, so it is a quadratic programme (QP); its
 # trouble is "all $y$", of which an image of 96² pixels has $2^{9216}$.
 #
@@ -513,11 +513,10 @@ smallest set to the largest, and its γ on its own training images is {starts} p
 plotting.show(figure, caption=caption)
 
 # %% [markdown]
-# The arms differ by less than the seeds do, and must be compared seed by seed. On the right: the
-# paper calls the method "especially suitable" where data are few. So what joint training gains over
-# equally long training without it should shrink as the training set grows. Not so here. A network
-# that knows its few images by heart leaves the margin less to correct in them (see $\gamma$ in the
-# caption), and does worse on others. That is a reading; no experiment here separates it from others.
+# The arms differ by less than the seeds do, and must be compared seed by seed; before you praise one,
+# look at *hand-tuned Potts*, two weights from a grid. On the right: the paper calls the method
+# "especially suitable" where data are few. So what joint training gains over equally long training
+# without it should shrink as the training set grows. Whether it does, the seeds do not tell (C5).
 #
 # **Why does a CRF help so little?** How many pixels does a cut flip, against its own network's
 # threshold, and how many of these rightly? What could the best weights add, chosen on the *test*
@@ -544,8 +543,8 @@ plotting.Table(header, lines, note)
 # %% [markdown]
 # Each network's ventricle is about one piece already: there are no islands to remove, and much of the
 # error is whole stretches of border in the wrong place. A smooth border in the wrong place costs a
-# CRF nothing. Joint training makes the *most* room for the cut, and the learnt weights do not use
-# it all: the slack counts the pixels of the *worst* labelling, which is neither what the cut returns
+# CRF nothing. Every arm leaves room for the cut (*best w*), and the learnt weights use little of
+# it: the slack counts the pixels of the *worst* labelling, which is neither what the cut returns
 # nor a Jaccard index. $w_3$ stays small, since speckle changes the image from pixel to pixel nearly
 # as much as the wall does.
 #
