@@ -622,7 +622,6 @@ exercises.quiz(
         "The band $\\delta$ grows. What happens to the least cost?": [
             (True, "it falls, or stays", "All former paths are still allowed, and more are."),
             (False, "it grows", "More candidates cannot make the best one worse."),
-            (False, "either, it depends on the image", "The set of candidates only grows."),
         ],
         "Why does no useful gradient come through the exact solver?": [
             (
