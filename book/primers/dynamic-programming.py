@@ -17,66 +17,46 @@
 #
 # - **Task:** find the best path through an image, or the best closed contour around an object, out
 #   of more candidates than there are atoms in a human body.
-# - **Idea:** the best path to a pixel passes through a neighbour, and its first part is the best
-#   path to that neighbour. So one sweep over the image is enough, and the answer is exact.
-# - **Afterwards you can** write the recursion for open and closed paths, say what it costs and why,
-#   and name three ways to train a network through it although it has no gradient.
-# - **Before:** NumPy, and what a gradient is.
-# - **Time:** seconds at every scale.
+# - **Idea:** the best path to a pixel comes from a neighbour, by the best path to that neighbour.
+#   So one sweep over the image is enough, and the answer is exact.
+# - **Afterwards you can** write the recursion for open and closed paths, say what it costs, and
+#   name three ways to train a network through it although it has no gradient.
+# - **Before:** NumPy, and what a gradient is. **Time:** seconds at every scale.
 # - **Used by:** [](../surfaces-and-structure/edpcnn).
 # :::
-#
-# In computer vision the method is as old as the field; {cite:t}`felzenszwalb2011dp` survey it.
-# The closed contours below are those of {cite:t}`ray2012snake`, which {cite:t}`nguyen2019edpcnn`
-# put behind a network.
 
-# %% tags=["parameters"]
-scale: str = "lesson"  # smoke | lesson | paper: how many random draws, how large the timed maps
+# %% mystnb={"code_prompt_show": "Parameters"} tags=["parameters", "hide-input"]
+scale: str = "lesson"  # smoke | lesson | paper: how many random draws
 seed: int = 0  # all random numbers follow from it
 device: str = "auto"  # auto | cpu | cuda | cuda:1 | mps (the maps here are small: cpu is fine)
 data_dir: str = None  # not used: this page needs no data
 extended: bool = False  # not used: nothing here needs a GPU
 overrides: dict = {}  # settings to change, for example {"delta": 1}
 
-# %% [markdown]
-# Three modules of the book's package are at work: `shapes` draws, `star_dp` solves, `widgets` makes
-# the sliders.
-
-# %%
+# %% mystnb={"code_prompt_show": "Set-up: imports and the three scales"} tags=["hide-input"]
+import functools
 import itertools
-import time
 from dataclasses import dataclass
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-from medseg_book.page import plotting, scales, sources, widgets
-from medseg_book.page.plotting import PALETTE, WIDTH
+from medseg_book.page import exercises, plotting, scales, sources, widgets
+from medseg_book.page.plotting import BASELINES, ROLES, WIDTH
 from medseg_core import rng
 from medseg_core.physics import shapes
 from medseg_core.solvers import star_dp, star_pattern
 
-# %% [markdown]
-# The scales differ in how often something is drawn and in the sizes that are timed, nothing else.
 
-
-# %%
 @dataclass(frozen=True)
 class Settings:
-    """What the three scales change."""
-
-    n_draws: int  # random draws of the perturbed optimiser
-    timed: tuple[int, ...]  # samples per line in the timing figure
+    n_draws: int  # random draws of the perturbed optimiser, all that the scales change
     delta: int = 2  # largest step between neighbouring lines
     expected: str = "seconds"
 
 
-table = {
-    "smoke": Settings(n_draws=200, timed=(8, 16)),
-    "lesson": Settings(n_draws=10_000, timed=(16, 32, 64, 128)),
-    "paper": Settings(n_draws=40_000, timed=(16, 32, 64, 128, 256)),
-}
+table = {"smoke": Settings(200), "lesson": Settings(10_000), "paper": Settings(40_000)}
 run = scales.begin(
     "dynamic-programming",
     table,
@@ -89,16 +69,18 @@ run = scales.begin(
 )
 s = run.s
 plotting.style()
+METHOD, RESULT = ROLES["method"], ROLES["result"]
+DARK = {"loc": "outside upper center", "fontsize": 9, "frameon": True, "facecolor": "0.25"}
+DARK["labelcolor"] = "white"  # for legends with yellow lines
 
 # %% [markdown]
-# ## An edge, followed and found
+# ## The problem
 #
-# Here is a strip of tissue above a darker one. Their border winds from left to right; half-way it
-# almost fades, and just there a bright streak branches off and ends nowhere. For each of the
-# $N$ columns we want one number, the row $v_n$ of the border.
+# A strip of tissue lies above a darker one, and half-way their border almost fades. For each of
+# the $N$ columns we want one number, the row $v_n$ of the border.
 
 
-# %%
+# %% mystnb={"code_prompt_show": "The strip, and two methods for its border"} tags=["hide-input"]
 def strip(seed: int, n_lines: int = 80, n_points: int = 48) -> tuple[np.ndarray, np.ndarray]:
     """A noisy strip g (N, M+1), bright at small indices, and its true border v* (N,)."""
     n, i = np.arange(n_lines)[:, None], np.arange(n_points + 1)
@@ -124,12 +106,110 @@ def follow(h: np.ndarray, delta: int) -> np.ndarray:
     return np.array(v)
 
 
+def cost(h: np.ndarray, paths: np.ndarray) -> np.ndarray:
+    """Cost of a path (N,), or of many (..., N)."""
+    return h[np.arange(len(h)), paths].sum(-1)
+
+
+def exact_path(h: np.ndarray, delta: int) -> np.ndarray:
+    """The book's solver. It closes paths, so the strip goes there and back, mirrored."""
+    there_and_back = np.cumsum(np.pad(np.concatenate([h, h[::-1]]), ((0, 0), (1, 0))), axis=1)
+    return star_dp.circular_dp(torch.tensor(there_and_back)[None], delta)[0, : len(h)].numpy() - 1
+
+
+# %% mystnb={"code_prompt_show": "The figure", "image": {"alt": "A bright strip above a dark one with three lines along their border. The best row of each column jumps; the greedy line leaves the border along a bright streak; dynamic programming stays on the border through the faint part."}} tags=["thumbnail", "hide-input"]
+paths = {
+    "best row of each column": (h.argmin(1), BASELINES[4], ":"),
+    "greedy": (follow(h, s.delta), BASELINES[0], "-"),
+    "dynamic programming": (exact_path(h, s.delta), RESULT, "-"),
+}
+
+
+def draw_paths(ax: plt.Axes, paths: dict) -> None:
+    ax.imshow(g.T, cmap="gray", aspect="auto")
+    for name, (v, colour, line) in paths.items():
+        # Answer i lies half-way between samples i and i + 1.
+        width = 2.2 if line == "-" else 1.2
+        ax.plot(v + 0.5, line, color=colour, label=name, linewidth=width)
+    ax.set(xlabel="column n", ylabel="row i", xlim=(-0.5, len(g) - 0.5))
+    ax.grid(False)
+
+
+fig, ax = plt.subplots(figsize=(WIDTH, 3.2))
+draw_paths(ax, paths)
+fig.legend(ncols=3, **DARK)
+plotting.show(
+    fig,
+    caption="A noisy strip whose border winds and fades half-way, where a bright streak branches "
+    "off. Column by column the answer jumps; the greedy path takes the wrong turning; dynamic "
+    "programming finds the best of all paths.",
+)
+
 # %% [markdown]
 # The border is where the strip *falls* most, so the cost of a row is the difference
 # $h(n,i)=g(n,i)-g(n,i-1)$, very negative at a good place. There are two obvious methods. Take the
-# best row of each column: noise makes it jump. Or follow the edge, and never step further than
-# $\delta$ rows: it takes the wrong turning, and cannot know until it is too late. The third line
-# is this page's subject.
+# best row of each column: noise makes it jump. Or be **greedy**: follow the edge, never further
+# than $\delta$ rows a step, and take the wrong turning, since you cannot know until it is too
+# late. The third line is this page's subject. In computer vision it is as old as the field;
+# {cite:t}`felzenszwalb2011dp` survey it.
+
+# %% mystnb={"code_prompt_show": "The table"} tags=["hide-input"]
+rows = []
+for name, (v, *_) in paths.items():
+    numbers = cost(h, v), abs(v + 1 - truth).mean()
+    rows.append([name, *(f"{x:.2f}" for x in numbers), f"{abs(np.diff(v)).max()}"])
+plotting.Table(
+    ["path", "cost", "mean error [rows]", "largest step [rows]"],
+    rows,
+    note=f"A step may be at most {s.delta} rows. The first method breaks that rule; among the "
+    "paths that keep it, none is cheaper than that of dynamic programming.",
+)
+
+# %% [markdown]
+# ## The method
+#
+# **Predict, then move.** The slider sets the **band** $\delta$, the largest step from column to
+# column. At $\delta=0$ only straight lines are allowed. What does a very wide band do to each of
+# the two paths?
+
+
+# %% mystnb={"code_prompt_show": "The slider"} tags=["hide-input"]
+def band_picture(delta: int) -> plt.Figure:
+    found = {
+        "greedy": (follow(h, delta), BASELINES[0], "-"),
+        "dynamic programming": (exact_path(h, delta), RESULT, "-"),
+    }
+    fig, ax = plt.subplots(figsize=(6, 3))
+    draw_paths(ax, found)
+    costs = [f"{name} {cost(h, v):.1f}" for name, (v, *_) in found.items()]
+    ax.set_title("cost: " + ", ".join(costs))
+    return fig
+
+
+widgets.frames(
+    band_picture,
+    delta=[0, 1, 2, 3, 5, 10, 47],
+    start={"delta": 2},
+    labels={"delta": "band δ"},
+    alt="The strip with the greedy path and that of dynamic programming",
+    caption="The greedy path (vermilion) and the best one (yellow) for one band. A wider band "
+    "allows more paths, so the best cost can only fall; in the end nothing ties the columns "
+    "together any more, and noise rules both.",
+    target_bytes=110_000,
+)
+
+# %% [markdown]
+# ### The recursion
+#
+# Let $V_n(j)$ be the cost of the cheapest path that *ends* at row $j$ of column $n$. Such a path
+# comes from some row $i$ of the column before, at most $\delta$ away. Whatever comes later, its
+# first part had better be the cheapest path to $i$, otherwise we could swap that part and win.
+# Therefore
+#
+# $$V_1(j)=h(1,j),\qquad V_n(j)=h(n,j)+\min_{|i-j|\le\delta}V_{n-1}(i).$$
+#
+# Remember for each entry which $i$ won, start at the smallest entry of the last column, and walk
+# back. Those are all the lines that exact optimisation takes here.
 
 
 # %%
@@ -147,63 +227,26 @@ def best_path(h: np.ndarray, delta: int) -> tuple[np.ndarray, np.ndarray]:
     return np.array(v[::-1]), V
 
 
-# %% [markdown]
-# Those are all the lines that exact optimisation takes here. Before we look at why they work, look
-# at what they find.
-
-# %% mystnb={"image": {"alt": "A bright strip above a dark one with three lines along their border. The best row of each column jumps; the greedy line leaves the border along a bright streak; dynamic programming stays on the border through the faint part."}} tags=["thumbnail"]
-paths = {
-    "best row of each column": (h.argmin(1), PALETTE["sky"], ":"),
-    "greedy": (follow(h, s.delta), PALETTE["vermilion"], "-"),
-    "dynamic programming": (best_path(h, s.delta)[0], PALETTE["orange"], "-"),
-}
-fig, ax = plt.subplots(figsize=(WIDTH, 3.9))
-ax.imshow(g.T, cmap="gray", aspect="auto")
-for name, (v, colour, line) in paths.items():
-    # Answer i lies half-way between samples i and i + 1.
-    ax.plot(v + 0.5, line, color=colour, label=name, linewidth=2 if line == "-" else 1.2)
-ax.set(xlabel="column n", ylabel="row i")
-ax.grid(False)
-fig.legend(loc="outside upper center", ncols=3)
-plotting.show(fig)
-for name, (v, *_) in paths.items():
-    steps = abs(np.diff(v)).max()
-    print(
-        f"{name:<24} cost {h[np.arange(len(h)), v].sum():7.2f}, largest step {steps:>2}, "
-        f"mean error {abs(v + 1 - truth).mean():.2f} rows"
-    )
-
-# %% [markdown]
-# Read the costs: the first method has the lowest, but its path breaks the rule. Among the paths
-# that keep it, dynamic programming has the lowest possible, not merely a low one.
-#
-# ## The recursion
-#
-# Let $V_n(j)$ be the cost of the cheapest path that *ends* at row $j$ of column $n$. Such a path
-# comes from some row $i$ of the column before, at most $\delta$ away. Whatever comes later, its
-# first part had better be the cheapest path to $i$, otherwise we could swap that part and win.
-# Therefore
-#
-# $$V_1(j)=h(1,j),\qquad V_n(j)=h(n,j)+\min_{|i-j|\le\delta}V_{n-1}(i).$$
-#
-# Remember for each entry which $i$ won, start at the smallest entry of the last column, and walk
-# back. That is `best_path`. The table below is all it ever knows: each column's entries sum up
-# everything to their left.
-
-# %% mystnb={"image": {"alt": "Two images side by side: the cost h of every row and column, and the table V with the path. In V a dark valley follows the border and widens to the right."}}
+# %%
 v, V = best_path(h, s.delta)
+assert np.array_equal(v, exact_path(h, s.delta)), "the path from scratch is not the package's"
+
+# %% mystnb={"code_prompt_show": "The figure", "image": {"alt": "Two images side by side: the cost h of every row and column, and the table V with the path. In V a dark valley follows the border and widens to the right."}} tags=["hide-input"]
 fig, axes = plt.subplots(1, 2, figsize=(WIDTH, 2.9), sharey=True)
-relative = V - V.min(1, keepdims=True)
-for ax, (values, label) in zip(
-    axes, [(h, "cost h(n, i)"), (relative, "V, above its column's best")], strict=True
-):
+panels = (h, "cost h(n, i)"), (V - V.min(1, keepdims=True), "V, above its column's best")
+for ax, (values, label) in zip(axes, panels, strict=True):
     shown = ax.imshow(values.T, cmap="cividis", aspect="auto")
     fig.colorbar(shown, ax=ax, label=label, location="top", aspect=30)
     ax.set(xlabel="column n")
     ax.grid(False)
 axes[0].set_ylabel("row i")
-axes[1].plot(v, color=PALETTE["vermilion"], linewidth=1.5)
-plotting.show(fig)
+axes[1].plot(v, color=RESULT, linewidth=1.5)
+plotting.show(
+    fig,
+    caption="Left: what each row of each column costs by itself. Right: the table V, which is all "
+    "that the recursion ever knows, with the best path (yellow). Each column sums up everything "
+    "to its left.",
+)
 
 # %% [markdown]
 # An exact method can be checked against *all* candidates where there are few enough. Five columns
@@ -212,27 +255,20 @@ plotting.show(fig)
 
 # %%
 def every_path(n_lines: int, n_points: int, delta: int, closed: bool = False) -> np.ndarray:
-    """All paths (count, N) whose steps are at most delta; closed: also from the last to the first."""
+    """All paths (count, N) with steps of at most delta; closed: also from last to first."""
     paths = np.array(list(itertools.product(range(n_points), repeat=n_lines)))
     steps = abs(np.diff(paths, axis=1, append=paths[:, :1] if closed else paths[:, -1:]))
     return paths[(steps <= delta).all(1)]
 
 
-def cost(h: np.ndarray, paths: np.ndarray) -> np.ndarray:
-    return h[np.arange(len(h)), paths].sum(-1)
-
-
-generator = rng.numpy_rng(run.seed, stream="checks")
-small = generator.normal(size=(20, 5, 5))
+small = rng.numpy_rng(run.seed, stream="checks").normal(size=(20, 5, 5))
 for delta in range(5):
     candidates = every_path(5, 5, delta)
-    equal = all(
-        np.isclose(cost(x, best_path(x, delta)[0]), cost(x, candidates).min()) for x in small
-    )
-    print(f"δ = {delta}: {len(candidates):>4} paths, the recursion finds the best: {equal}")
+    for x in small:
+        assert np.isclose(cost(x, best_path(x, delta)[0]), cost(x, candidates).min())
 
 # %% [markdown]
-# ## Minimum and plus: another algebra
+# ### Minimum and plus: another algebra
 #
 # Put the costs of one step into a matrix, $W_n(i,j)=h(n,i)$ if $|i-j|\le\delta$ and $\infty$
 # otherwise. The recursion is then a vector times these matrices, in an algebra where *plus* became
@@ -253,14 +289,6 @@ for delta in range(5):
 
 
 # %%
-def around(matrices: list, product) -> np.ndarray:
-    """The product of all matrices, whichever product that is."""
-    total = matrices[0]
-    for matrix in matrices[1:]:
-        total = product(total, matrix)
-    return total
-
-
 def min_plus(A: np.ndarray, B: np.ndarray) -> np.ndarray:
     return (A[:, :, None] + B[None]).min(1)
 
@@ -272,20 +300,20 @@ def band(n_points: int, delta: int) -> np.ndarray:
 
 x = small[0]
 steps = [np.where(band(5, 1), line[:, None], np.inf) for line in x]
-best = around(steps, min_plus).diagonal().min()
-tried = cost(x, every_path(5, 5, 1, closed=True)).min()
-print(f"Best closed path: {best:.4f} by min-plus products, {tried:.4f} by trying all")
-ones = band(65, 2).astype(object)  # Python's whole numbers do not overflow
-count = np.trace(around([ones] * 50, np.dot))
-print(f"Closed paths on 50 lines of 65 samples with δ = 2: {count:.2e}")
+best = functools.reduce(min_plus, steps).diagonal().min()
+assert np.isclose(best, cost(x, every_path(5, 5, 1, closed=True)).min())
+ones = band(30, 2).astype(object)  # Python's whole numbers do not overflow
+count = np.trace(functools.reduce(np.dot, [ones] * 50))
+print(f"Closed paths on 50 lines of 30 answers with δ = 2: {count:.1e}")
 
 # %% [markdown]
-# ## Paths that close
+# ### Paths that close
 #
 # An object that is more or less round becomes a strip when it is read along rays from its inside:
 # line $n$ of the strip is ray $n$, and sample $i$ lies at radius $i\rho$. The border of the object
 # is a path through the strip again, with one condition more. Line $N$ is the neighbour of line 1,
-# so $|v_N-v_1|\le\delta$ must hold as well. An open path does not know that.
+# so $|v_N-v_1|\le\delta$ must hold as well. An open path does not know that. (The band is *per
+# line*: with twice as many lines the same $\delta$ lets a contour leave its radius twice as fast.)
 #
 # Below, a bright disc is joined to a second one, to the right of its centre, just where line 1
 # begins (angle 0 points right, and the lines go round clockwise). The open path starts on the far
@@ -293,7 +321,7 @@ print(f"Closed paths on 50 lines of 65 samples with δ = 2: {count:.2e}")
 # to climb up again.
 
 
-# %%
+# %% mystnb={"code_prompt_show": "Two discs, and their strip of rays"} tags=["hide-input"]
 def disc(radius: float, row: float, column: float, size: int = 64) -> torch.Tensor:
     """An image (H, W): 1 inside, 0 outside; row and column count from the middle."""
     r, c = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
@@ -317,7 +345,13 @@ points = star_pattern.star_pattern(centre, N_LINES, N_POINTS, RADIUS)
 warped = star_pattern.warp(image, points)  # (1, N, M+1)
 h_ring = np.diff(warped[0].double().numpy(), axis=1)
 
+# %% [markdown]
+# One repair suggests itself: keep the open path's first answer and make the path come back to it.
+# That closes, but the first answer itself was chosen without knowing the price. Trying *all* first
+# answers is exact ({cite:t}`ray2012snake`); each of them is an open problem that we can solve.
 
+
+# %%
 def closed_path(h: np.ndarray, delta: int, starts=None) -> tuple[float, np.ndarray]:
     """Cheapest closed path: fix each first answer in turn, forbid the ends that do not meet it."""
     best = np.inf, None
@@ -329,39 +363,38 @@ def closed_path(h: np.ndarray, delta: int, starts=None) -> tuple[float, np.ndarr
     return best
 
 
-# %% [markdown]
-# One repair suggests itself: keep the open path's first answer and make the path come back to it.
-# That closes, but the first answer itself was chosen without knowing the price. Trying *all* first
-# answers is exact; each of them is an open problem that we can solve.
-
-# %% mystnb={"image": {"alt": "Left: two touching bright discs and three contours. The open path starts on the outer edge of the second disc and ends on the first, so that it does not close; the repaired one closes around a part of the second disc; the closed one follows the first disc. Right: the same as paths through the strip."}}
+# %% mystnb={"code_prompt_show": "The figure", "image": {"alt": "Left: two touching bright discs and three contours. The open path starts on the outer edge of the second disc and ends on the first, so that it does not close; the repaired one closes around a part of the second disc; the closed one follows the first disc. Right: the same as paths through the strip."}} tags=["hide-input"]
 v_open = best_path(h_ring, s.delta)[0]
 answers = {
-    "open": (v_open, PALETTE["vermilion"]),
-    "open, made to close": (closed_path(h_ring, s.delta, v_open[:1])[1], PALETTE["sky"]),
-    "closed": (closed_path(h_ring, s.delta)[1], PALETTE["orange"]),
+    "open": (v_open, BASELINES[0]),
+    "open, made to close": (closed_path(h_ring, s.delta, v_open[:1])[1], BASELINES[4]),
+    "closed": (closed_path(h_ring, s.delta)[1], RESULT),
 }
-fig, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.5))
-widths = {"open": 5}  # the others lie on top of it
+fig, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.7))
 left.imshow(image[0, 0])
 right.imshow(warped[0].T, aspect="auto")
 for name, (v, colour) in answers.items():
     corners = star_pattern.contour_points(centre, torch.tensor(v)[None] + 1, RADIUS / N_POINTS)[0]
     corners = corners if name == "open" else torch.cat([corners, corners[:1]])
-    left.plot(corners[:, 1], corners[:, 0], color=colour, linewidth=widths.get(name, 1.8))
-    right.plot(v + 0.5, color=colour, linewidth=widths.get(name, 1.8), label=name)
+    width = 5 if name == "open" else 1.8  # the others lie on top of it
+    left.plot(corners[:, 1], corners[:, 0], color=colour, linewidth=width)
+    right.plot(v + 0.5, color=colour, linewidth=width, label=name)
 right.set(xlabel="line n", ylabel="sample i")
 left.set(xticks=[], yticks=[])
-for ax in (left, right):
-    ax.grid(False)
-fig.legend(loc="outside upper center", ncols=3)
-plotting.show(fig)
-for name, (v, _) in answers.items():
-    gap = abs(v[0] - v[-1])
-    print(f"{name:<20} cost {cost(h_ring, v):7.2f}, first and last answer {gap} apart")
+right.grid(False)
+fig.legend(ncols=3, **DARK)
+price = {name: cost(h_ring, v) for name, (v, _) in answers.items()}
+apart = abs(v_open[0] - v_open[-1])
+plotting.show(
+    fig,
+    caption=f"Two discs, read along {N_LINES} rays (right: the strip of rays). The open path costs "
+    f"{price['open']:.1f}, and its ends lie {apart} samples apart. Made to close from its own "
+    f"start it costs {price['open, made to close']:.1f}; the best closed path costs "
+    f"{price['closed']:.1f} and follows the first disc.",
+)
 
 # %% [markdown]
-# ## All starts at once
+# ### All starts at once
 #
 # `closed_path` solves $M$ open problems, one for each first answer $k$. Nothing forces us to do
 # so one after the other: give the table a second index, $V_n(k,j)$ = cheapest path from $k$ to $j$,
@@ -396,10 +429,10 @@ def closed_cost(h: np.ndarray, delta: int) -> float:
 
 
 for delta in (0, 1, 2, 5):
-    slow, fast = closed_path(h_ring, delta)[0], closed_cost(h_ring, delta)
+    slow = closed_path(h_ring, delta)[0]
     v = star_dp.circular_dp(warped.double(), delta)
     real = star_dp.circular_dp_energy(warped.double(), v, delta).item() / 2
-    print(f"δ = {delta}: one by one {slow:.5f}, at once {fast:.5f}, medseg_core {real:.5f}")
+    assert np.allclose([closed_cost(h_ring, delta), real], slow), "the three do not agree"
 
 # %% [markdown]
 # The three agree. (The paper's energy counts every $h$ twice, once for each of the two neighbours
@@ -407,58 +440,25 @@ for delta in (0, 1, 2, 5):
 # buffers that are used again. To save memory it keeps no tables: when the best start is known, one
 # more sweep for that start alone finds the path. This is its inner part:
 
-# %%
-parts = [star_dp._closed_costs, star_dp._window_min]
-sources.show(*parts)
+# %% tags=["hide-output"]
+sources.show(star_dp._closed_costs, star_dp._window_min)
 
 # %% [markdown]
-# How much is it worth? Both are timed in the same run, on this machine. The lines' slopes are the
-# exponents of $M$; on small maps the fixed price of a step hides them.
-
-# %% mystnb={"image": {"alt": "Time against the number of samples per line on logarithmic axes. The published algorithm rises about with the third power, the solver of this book much less steeply, and lies far below it."}}
-gen = rng.generator(run.seed, stream="timing")
-
-
-def median_time(call, repeats: int = 3) -> float:
-    times = []
-    for _ in range(repeats + 1):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return float(np.median(times[1:]))
-
-
-solvers = {
-    "Algorithm 1, $O(NM^3)$": star_dp.algorithm1,
-    "circular_dp, $O(NM^2\\log\\delta)$": star_dp.circular_dp,
-}
-times = {name: [] for name in solvers}
-for n_points in s.timed:
-    maps = torch.randn(2, N_LINES, n_points + 1, generator=gen)
-    for name, solve in solvers.items():
-        times[name].append(1e3 * median_time(lambda solve=solve, maps=maps: solve(maps, s.delta)))
-fig, ax = plt.subplots(figsize=(4.8, 2.9))
-for (name, values), marker in zip(times.items(), "os", strict=True):
-    ax.loglog(s.timed, values, marker=marker, label=name)
-ax.set(xlabel="samples per line M", ylabel="time for 2 maps [ms]")
-ax.set_xticks(s.timed, [str(m) for m in s.timed], minor=False)
-ax.minorticks_off()
-ax.legend()
-plotting.show(fig)
 
 # %% [markdown]
 # One can go further. Best paths of two different starts need never cross, so the path of a middle
 # start bounds those on both sides of it, and dividing again and again gives $O(NM\log M)$. It
-# takes many small steps where the above takes few large ones, so it can pay on large maps.
+# takes many small steps where the above takes few large ones, so it can pay on large maps. The
+# [guide](../guide/solver-speed) measures what such steps are worth.
 #
-# ## What argmin does to a gradient
+# ### What argmin does to a gradient
 #
 # Suppose that a network drew the map. Then we want to know how the map should change so that the
 # contour moves towards the truth, the derivative of a loss with respect to $g$. Take one direction
 # of change, turn a knob $t$ along it, and watch the loss. Here the knob brightens the second disc, and
 # $v^*$ is the border of the first.
 
-# %% mystnb={"image": {"alt": "Loss against the knob t. The hard solution is a staircase; the soft-min and the perturbed curves fall smoothly through it."}}
+# %% mystnb={"code_prompt_show": "The losses and their figure", "image": {"alt": "Loss against the knob t. The hard solution is a staircase; the soft-min and the perturbed curves fall smoothly through it."}} tags=["hide-input"]
 direction = star_pattern.warp(second_disc[None, None] * (1 - first_disc), points)
 knob = torch.linspace(-1, 1, 61)
 turned = warped + knob[:, None, None] * direction  # (T, N, M+1)
@@ -474,12 +474,18 @@ for g_t in turned:  # the same noise at every t
     gen = rng.generator(run.seed, stream="perturbed")
     perturbed.append(star_dp.perturbed_indices(g_t[None], s.delta, 0.3, 200, gen))
 curves["perturbed, σ = 0.3, 200 draws"] = (torch.cat(perturbed) * distance).sum(-1).mean(1)
-fig, ax = plt.subplots(figsize=(5.4, 3))
-for name, values in curves.items():
-    ax.plot(knob, values, drawstyle="steps-post" if name == "hard" else "default", label=name)
+fig, ax = plt.subplots(figsize=(5.4, 3.2))
+looks = (BASELINES[0], "-"), (METHOD, "-"), (METHOD, "--"), (BASELINES[1], "-")
+for (name, values), (colour, line) in zip(curves.items(), looks, strict=True):
+    steps = "steps-post" if name == "hard" else "default"
+    ax.plot(knob, values, line, color=colour, drawstyle=steps, label=name)
 ax.set(xlabel="knob t", ylabel="mean |v − v*| [samples]")
-ax.legend()
-plotting.show(fig)
+fig.legend(loc="outside upper center", ncols=2, fontsize=9)
+plotting.show(
+    fig,
+    caption="Error of the contour while the knob $t$ brightens the second disc. The exact answer "
+    "(vermilion) is a staircase: flat, then a jump. Both ways of smoothing turn it into a slope.",
+)
 
 # %% [markdown]
 # The hard loss is a **staircase**: a small change of the map moves no answer at all, so its slope
@@ -487,7 +493,7 @@ plotting.show(fig)
 # that the derivative is hard to compute. It exists almost everywhere and is useless.) There are
 # three ways out, and all of them look at more than one path.
 #
-# **1. Soften the minimum.** Replace $\min$ by $-\gamma\log\sum e^{-\cdot/\gamma}$ in the recursion,
+# **Soften the minimum.** Replace $\min$ by $-\gamma\log\sum e^{-\cdot/\gamma}$ in the recursion,
 # the third row of the table above {cite:p}`mensch2018ddp`. Every contour $v$ now takes part with the
 # weight $e^{-E(v)/\gamma}$, and something beautiful happens: the gradient of the smooth optimum
 # with respect to the cost of an answer *is the probability of that answer*. In the open problem it
@@ -509,11 +515,10 @@ soft_best(x, 1, 0.5).backward()
 candidates = every_path(5, 5, 1)
 weights = np.exp(-cost(small[0], candidates) / 0.5)
 enumerated = np.array([[weights[candidates[:, n] == i].sum() for i in range(5)] for n in range(5)])
-difference = abs(x.grad.numpy() - enumerated / weights.sum()).max()
-print(f"Gradient and probabilities from all {len(candidates)} paths differ by {difference:.1e}")
+assert np.allclose(x.grad, enumerated / weights.sum()), "the gradient is no probability"
 
 # %% [markdown]
-# **2. Perturb.** Solve the hard problem for many noisy maps $g+\sigma\varepsilon$ and average the
+# **Perturb.** Solve the hard problem for many noisy maps $g+\sigma\varepsilon$ and average the
 # answers {cite:p}`berthet2020perturbed`. The average is smooth in $g$, whatever the solver is, and
 # its gradient can be had without differentiating the solver:
 # $\nabla_g\,\mathbb E\,\ell(v(g+\sigma\varepsilon))=\mathbb E\,[(\ell-\bar\ell)\,\varepsilon]/\sigma$.
@@ -521,12 +526,10 @@ print(f"Gradient and probabilities from all {len(candidates)} paths differ by {d
 # anything, and pays for that with variance.
 #
 # Here is the gradient of the loss where the knob stands at 0.4 and the contour runs around both
-# discs. Descent subtracts it (orange grows brighter, purple darker): it flattens the outer edge of
-# the second disc and sharpens the border between the two. With few draws one sees mostly noise; with
-# many, both ways draw nearly the same picture (the cosine compares each estimate with soft-min;
-# the two smooth differently, so it does not tend to 1).
+# discs. (The cosine compares each estimate with soft-min; the two smooth differently, so it does
+# not tend to 1.)
 
-# %% mystnb={"image": {"alt": "Gradients of the loss with respect to the strip, three images: soft-min, perturbed with few draws, which is noise, and perturbed with many draws, which shows the same bands along the two edges as soft-min."}}
+# %% mystnb={"code_prompt_show": "The gradients and their figure", "image": {"alt": "Gradients of the loss with respect to the strip, three images: soft-min, perturbed with few draws, which is noise, and perturbed with many draws, which shows the same bands along the two edges as soft-min."}} tags=["hide-input"]
 wrong = (warped + 0.4 * direction).requires_grad_()  # the knob at 0.4
 marginals = star_dp.soft_circular_dp(wrong, s.delta, 0.5)[1]
 (soft,) = torch.autograd.grad((marginals * distance).sum(-1).mean() / N_POINTS, wrong)
@@ -544,10 +547,15 @@ for ax, (name, gradient) in zip(axes, estimates.items(), strict=True):
     ax.grid(False)
 axes[0].set_ylabel("sample i")
 fig.colorbar(shown, ax=axes, label="gradient, of its largest")
-plotting.show(fig)
+plotting.show(
+    fig,
+    caption="How the strip should change, three estimates. Descent subtracts them (orange grows "
+    "brighter, purple darker): it flattens the outer edge of the second disc and sharpens the "
+    "border between the two. Few draws show mostly noise; many show what soft-min shows.",
+)
 
 # %% [markdown]
-# **3. Learn the gradient.** Train a small network to imitate the solver around the present map, and
+# **Learn the gradient.** Train a small network to imitate the solver around the present map, and
 # use *its* gradient. It, too, must be shown noisy maps, or it learns nothing about the solver's
 # surroundings. These *synthetic gradients* {cite:p}`jaderberg2016synthetic` are the method of
 # {cite:t}`nguyen2019edpcnn`, and the subject of [](../surfaces-and-structure/edpcnn).
@@ -560,140 +568,217 @@ plotting.show(fig)
 #
 # ## Explore
 #
-# **The band and the number of lines.** A narrow band ($\delta=0$) allows circles only, a wide one
-# lets noise back in. The band is per line: with twice as many lines the same $\delta$ allows a
-# contour to leave its radius twice as fast.
+# **From one path to all of them.** The knob of the staircase stands at 0.25, close to the jump, and
+# the slider sets the strength of the smoothing. **Which contour shows up first beside the best one,
+# before everything blurs?**
 
 
-# %%
-def contour_picture(delta: int, n_lines: int) -> plt.Figure:
-    points = star_pattern.star_pattern(centre, n_lines, N_POINTS, RADIUS)
-    g = star_pattern.warp(image, points)
-    v = star_dp.circular_dp(g, delta)
-    corners = star_pattern.contour_points(centre, v, RADIUS / N_POINTS)[0]
-    fig, (left, right) = plt.subplots(1, 2, figsize=(6, 2.9))
-    plotting.overlay(image[0, 0], contours={"contour": corners}, ax=left)
-    right.imshow(g[0].T, aspect="auto")
-    right.plot(v[0] - 0.5, color=PALETTE["orange"])
-    right.set(xlabel="line n", ylabel="sample i")
-    right.grid(False)
-    return fig
-
-
-widgets.frames(
-    contour_picture,
-    delta=[0, 1, 2, 5, 30],
-    n_lines=[12, 25, 50],
-    start={"delta": 2, "n_lines": 50},
-    labels={"delta": "band δ", "n_lines": "lines N"},
-    alt="Two discs with the closed contour found, and the same path in the strip of rays",
-    target_bytes=200_000,
-)
-
-# %% [markdown]
-# **From one path to all of them.** Move the strength of the smoothing; the knob of the staircase
-# stands at 0.25, close to the jump. Near zero all the probability sits on the best contour. Then the
-# runner-up appears, which passes the second disc on its other side, long before everything blurs:
-# smoothing shows *which* other contour nearly won.
-
-
-# %%
+# %% mystnb={"code_prompt_show": "The slider"} tags=["hide-input"]
 near_tie = warped + 0.25 * direction
 
 
-def probability_picture(way: str, strength: float) -> plt.Figure:
-    if way == "soft-min":
-        p = star_dp.soft_circular_dp(near_tie, s.delta, strength)[1]
-    else:
-        gen = rng.generator(run.seed, stream="widget")
-        p = star_dp.perturbed_indices(near_tie, s.delta, strength, 300, gen)
-    fig, ax = plt.subplots(figsize=(6, 2.9))
-    shown = ax.imshow(p[0].T.sqrt(), cmap="cividis", vmin=0, vmax=1, aspect="auto")
-    ax.plot(star_dp.circular_dp(near_tie, s.delta)[0] - 1, color=PALETTE["orange"], linewidth=1)
-    bar = fig.colorbar(shown, ax=ax, label="probability", ticks=[0, 0.1**0.5, 0.25**0.5, 1])
+def probability_picture(strength: float) -> plt.Figure:
+    gen = rng.generator(run.seed, stream="widget")
+    soft = star_dp.soft_circular_dp(near_tie, s.delta, strength)[1]
+    perturbed = star_dp.perturbed_indices(near_tie, s.delta, strength, 300, gen)
+    panels = {f"soft-min, γ = {strength:g}": soft, f"perturbed, σ = {strength:g}": perturbed}
+    fig, axes = plt.subplots(1, 2, figsize=(6.4, 2.9), sharey=True)
+    for ax, (name, p) in zip(axes, panels.items(), strict=True):
+        shown = ax.imshow(p[0].T.sqrt(), cmap="cividis", vmin=0, vmax=1, aspect="auto")
+        best = star_dp.circular_dp(near_tie, s.delta)[0] - 1
+        ax.plot(best, color=BASELINES[0], linewidth=1)
+        ax.set(xlabel="line n", title=name)
+        ax.grid(False)
+    axes[0].set_ylabel("answer i")
+    bar = fig.colorbar(shown, ax=axes, label="probability", ticks=[0, 0.1**0.5, 0.25**0.5, 1])
     bar.ax.set_yticklabels(["0", "0.1", "0.25", "1"])
-    ax.set(xlabel="line n", ylabel="answer i", title=f"{way}, strength {strength:g}")
-    ax.grid(False)
     return fig
 
 
 widgets.frames(
     probability_picture,
-    way=["soft-min", "perturbed"],
     strength=[0.02, 0.05, 0.1, 0.2, 0.4, 0.8],
     start={"strength": 0.2},
     labels={"strength": "γ or σ"},
-    alt="Probability of each sample of each line, with the best contour as a line",
+    alt="Probability of each answer on each line, by soft-min and by perturbation, with the best",
+    caption="Probability of each answer on each line, with the best contour (vermilion). Between "
+    "that one alone and a blur of all stands the runner-up: the contour that nearly won.",
+    target_bytes=110_000,
+)
+
+# %% [markdown]
+# ## Self-test
+#
+# Open the answer that you would give: it says whether it is right, and why.
+
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
+exercises.quiz(
+    {
+        "Why may the recursion forget all paths to $i$ but the cheapest?": [
+            (True, "What comes after $i$ costs the same for all", "No cost looks back further."),
+            (False, "It is a part of the best path", "Only if the best path passes through $i$."),
+            (False, "Longer paths cost more", "All paths have one row per column."),
+        ],
+        "The band $\\delta$ grows. What happens to the least cost?": [
+            (True, "it falls, or stays", "All former paths are still allowed, and more are."),
+            (False, "it grows", "More candidates cannot make the best one worse."),
+        ],
+        "Why does no useful gradient come through the exact solver?": [
+            (
+                True,
+                "Its answer stands still, then jumps",
+                "So the slope is zero nearly everywhere.",
+            ),
+            (False, "It is too expensive", "Zero costs nothing to compute. It is of no use."),
+            (
+                False,
+                "The least cost jumps",
+                "The *cost* does not. The *place* of the minimum does.",
+            ),
+        ],
+    }
 )
 
 # %% [markdown]
 # ## Exercises
 #
+# Write your part in the place of the dots and run the cell: `exercises.check` says how near you
+# are.
+#
 # ### Exercise 1 (think)
 #
-# The open path costs much less to find than the closed one. Its cost is a lower bound on that of the
-# closed path: why? When is it the closed path itself? And how could one use open paths to leave most
-# of the $M$ starts aside, and still be exact?
+# On the two discs you know three costs, `price["open"]`, `price["open, made to close"]` and
+# `price["closed"]`. Suppose that the last one were not known yet. Between which two numbers must it
+# lie, and why? Give the pair (low, high).
 #
-# :::{dropdown} Solution
-# A closed path is an open path that fulfils one condition more, so the best open path can only be
-# cheaper. If its ends happen to lie within $\delta$, it fulfils that condition as well and is the
-# best closed path: done, without any table over starts. Otherwise compute, with one backward sweep,
-# the best open path *from each start $k$*: a lower bound $b_k$ on the closed path from $k$. Solve
-# the closed problem for the start with the smallest bound; its cost $c$ is an upper bound for the
-# answer. Every start with $b_k>c$ is out. This is branch and bound; on a map with one clear
-# contour a handful of starts remain, on a constant map all of them.
+# :::{dropdown} Hint
+# Is every closed path an open path? Is the repaired path a closed path?
 # :::
+
+# %%
+bounds = (..., ...)
+
+exercises.check("ex1", bounds, within=0.01)
+
+# %% [markdown] jupyter={"source_hidden": true} tags=["solution"]
+# A closed path is an open path that fulfils one condition more, so the best open path can only be
+# cheaper. (If its ends happen to meet, it *is* the best closed path.) The repaired path is one of
+# the closed ones, so the best of them is no dearer.
 #
+# This gives another search. One backward sweep yields, for each start $k$, the best open path from
+# there, a lower bound $b_k$. Solve the closed problem for one start after the other, the smallest
+# bound first, and stop when the next bound exceeds the best cost so far. That is *branch and
+# bound*: it is worth its while where one start is clearly the best.
+
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution"]
+lower = best_path(h_ring[::-1], s.delta)[1][-1]  # b_k
+upper, solved = np.inf, 0
+for k in lower.argsort():
+    if lower[k] > upper:
+        break
+    upper, solved = min(upper, closed_path(h_ring, s.delta, [k])[0]), solved + 1
+print(f"Branch and bound solves {solved} of {len(lower)} starts, and finds {upper:.2f}")
+exercises.solution("ex1", (price["open"], price["open, made to close"]))
+
+# %% [markdown]
 # ### Exercise 2 (code)
 #
-# How sure is the answer? Compute for every sample of the strip the cost of the best path **through**
-# it, for all samples in two sweeps, and draw by how much it exceeds the optimum. (Use open paths. A
-# sweep from the right is a sweep from the left on the strip turned round.)
+# How sure is the answer? Compute for every row of every column of the first strip, `h`, the cost
+# of the best open path **through** it, for all of them in two sweeps. How much dearer than the
+# best path are they, on average?
+#
+# :::{dropdown} Hint
+# `best_path(h, s.delta)[1]` holds the best way *to* each place. A sweep from the right is a sweep
+# from the left on the strip turned round. Which cost do the two sweeps both count?
+# :::
 
-# %% mystnb={"image": {"alt": "The price of forcing the path through each sample of the strip: a narrow valley along the border that widens where the border is faint, with a spur along the streak."}} tags=["hide-input"]
+
+# %%
+def through(h: np.ndarray, delta: int) -> np.ndarray:
+    """(N, M) cost of the best path through each place."""
+    return ...
+
+
+exercises.check(
+    "ex2",
+    lambda: np.mean(through(h, s.delta) - best_path(h, s.delta)[1][-1].min()),
+    within=0.001,
+)
+
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} mystnb={"image": {"alt": "The price of forcing the path through each place of the strip: a narrow valley along the border that widens where the border is faint, with a spur along the streak."}} tags=["solution"]
 forward = best_path(h, s.delta)[1]
 backward = best_path(h[::-1], s.delta)[1][::-1]
-through = forward + backward - h  # h was counted by both
-optimum = forward[-1].min()
-print("Every column's best is the optimum:", np.allclose(through.min(1), optimum))
-fig, ax = plt.subplots(figsize=(WIDTH, 3.2))
-shown = ax.imshow((through - optimum).T, cmap="cividis", aspect="auto", vmax=3)
+extra = forward + backward - h - forward[-1].min()  # h was counted by both
+assert np.allclose(extra.min(1), 0), "the best path passes through every column"
+fig, ax = plt.subplots(figsize=(WIDTH, 3))
+shown = ax.imshow(extra.T, cmap="cividis", aspect="auto", vmax=3)
 fig.colorbar(shown, ax=ax, label="extra cost of passing here", extend="max")
 ax.set(xlabel="column n", ylabel="row i")
 ax.grid(False)
-plotting.show(fig)
+plotting.show(fig, caption="What a detour through each place costs. The spur is the streak.")
+exercises.solution("ex2", extra.mean())
+
+# %% [markdown] jupyter={"source_hidden": true} tags=["solution"]
+# A detour along the streak costs little more. The valley is widest where the border is faint, and
+# there the answer is least sure. Soft-min's probabilities show the same, with all paths in place
+# of the best one.
 
 # %% [markdown]
-# The spur below the border is the streak: a detour along it costs little more. The valley is widest
-# where the border is faint, and there the answer is least sure. Soft-min's probabilities show the
-# same, with all paths in place of the best one.
-#
 # ### Exercise 3 (experiment)
 #
-# Whether the open path closes by luck depends on where line 1 lies. Turn the star pattern (`angle0`)
-# through all directions, and count how often the open path closes, and how often the repaired path
-# costs more than the best closed one. First guess: does more noise make it better or worse?
+# Whether the open path closes by luck depends on where line 1 lies. `turned(noise)` gives the
+# costs for 25 directions of line 1 all round. In how many of them does the best open path close
+# (ends at most $\delta$ apart) without noise? Guess first. Then try more noise: better or worse?
+#
+# :::{dropdown} Hint
+# `best_path(x, s.delta)[0]` is the path of one of them; compare its first and last answer.
+# :::
 
-# %% tags=["hide-input"]
-turns = torch.linspace(0, 2 * torch.pi, 26)[:-1]
+
+# %% mystnb={"code_prompt_show": "The turned strips"} tags=["hide-input"]
+def turned(noise: float) -> np.ndarray:
+    """Costs (25, N, M) of the two discs; line 1 points in another direction in each."""
+    angle0 = torch.linspace(0, 2 * torch.pi, 26)[:-1]
+    noisy = two_discs(run.seed, noise=noise).expand(len(angle0), -1, -1, -1)
+    middle = centre.expand(len(angle0), -1)
+    points = star_pattern.star_pattern(middle, N_LINES, N_POINTS, RADIUS, angle0)
+    return np.diff(star_pattern.warp(noisy, points).double().numpy(), axis=2)
+
+
+# %%
+count_closed = ...  # of turned(noise=0.0)
+
+exercises.check("ex3", count_closed)
+
+# %% jupyter={"outputs_hidden": true, "source_hidden": true} tags=["solution"]
+rows = []
 for noise in (0.0, 0.1, 0.25, 0.5):
-    noisy = two_discs(run.seed, noise=noise).expand(len(turns), -1, -1, -1)
-    pattern = star_pattern.star_pattern(
-        centre.expand(len(turns), -1), N_LINES, N_POINTS, RADIUS, turns
-    )
-    strips = np.diff(star_pattern.warp(noisy, pattern).double().numpy(), axis=2)
     closes = worse = 0
-    for x in strips:
+    for x in turned(noise):
         v = best_path(x, s.delta)[0]
         closes += abs(v[0] - v[-1]) <= s.delta
         worse += closed_path(x, s.delta, v[:1])[0] > closed_cost(x, s.delta) + 1e-9
-    print(f"noise {noise:.2f}: {closes} of {len(turns)} close, {worse} repairs are not the best")
+    rows.append([f"{noise:g}", f"{closes}", f"{worse}"])
+exercises.solution("ex3", int(rows[0][1]))
+plotting.Table(["noise", "close by luck, of 25", "repairs that are not the best"], rows)
+
+# %% [markdown] jupyter={"source_hidden": true} tags=["solution"]
+# Without noise the failing directions are those in which line 1 lies on or beside the second disc.
+# A little noise only decides the close cases among them; much noise makes other directions fail
+# too, at random. A cut through a quiet place is a good habit, and no guarantee.
 
 # %% [markdown]
-# Without noise seven directions fail, and one can say which: those in which line 1 lies on or beside
-# the second disc. A little noise only decides the close cases among them. Much noise also makes
-# other directions fail, at random. So a cut through a quiet place is a good habit, and no guarantee.
+# ## To take away
+#
+# - The best path to a place goes through the best path to a neighbour: one sweep, exact, in
+#   $O(NM\delta)$.
+# - A closed path needs one condition more; trying all starts at once is exact, in
+#   $O(NM^2\log\delta)$.
+# - Minimum and plus are an algebra: change the two operations, and the same loop counts or smooths.
+# - The place of the minimum has no useful gradient. Soften the minimum, perturb the map, or learn
+#   the gradient.
+# - To use it, call `star_dp.circular_dp(g, delta)`; when an answer matters, ask what the second
+#   best one is.
 #
 # ## Words
 #
