@@ -19,6 +19,7 @@ def model(tmp_path):
     source = tmp_path / "book" / "guide" / "chapter-template.py"
     source.parent.mkdir(parents=True)
     source.write_bytes(MODEL.source.read_bytes())
+    source.with_suffix(".ipynb").write_bytes(MODEL.stored.read_bytes())
     chapter = catalogue.Chapter("chapter-template", "guide", "template", source, tmp_path)
     chapter.__dict__["code"] = copy.deepcopy(MODEL.code)
     chapter.__dict__["outputs"] = copy.deepcopy(MODEL.outputs)
