@@ -562,9 +562,9 @@ plotting.show(
 #
 # | | needs of the solver | price | error |
 # |:--|:--|:--|:--|
-# | soft-min | its recursion, rewritten | log-sum-exp over every window, tables kept for the way back | a bias that grows with $\gamma$ |
-# | perturbation | only its answers | one solution per draw | a bias that grows with $\sigma$, and variance |
-# | synthetic gradient | only its answers | a second network, trained all along | as good as the imitation |
+# | soft-min | its recursion | log-sum-exp, tables kept | bias grows with $\gamma$ |
+# | perturbation | its answers | one solution per draw | bias grows with $\sigma$; variance |
+# | synthetic gradient | its answers | a second network | that of the imitation |
 #
 # ## Explore
 #
@@ -615,13 +615,13 @@ widgets.frames(
 exercises.quiz(
     {
         "Why may the recursion forget all paths to $i$ but the cheapest?": [
-            (True, "What comes after $i$ costs the same for all", "No cost looks back further."),
             (False, "It is a part of the best path", "Only if the best path passes through $i$."),
+            (True, "What comes after $i$ costs the same for all", "No cost looks back further."),
             (False, "Longer paths cost more", "All paths have one row per column."),
         ],
         "The band $\\delta$ grows. What happens to the least cost?": [
-            (True, "it falls, or stays", "All former paths are still allowed, and more are."),
             (False, "it grows", "More candidates cannot make the best one worse."),
+            (True, "it falls, or stays", "All former paths are still allowed, and more are."),
         ],
         "Why does no useful gradient come through the exact solver?": [
             (

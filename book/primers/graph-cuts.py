@@ -646,8 +646,8 @@ widgets.frames(
 exercises.quiz(
     {
         "Some flow is 7, and some cut costs 7. What do you know?": [
-            (True, "the cut is a cheapest one", "All water passes every cut: none costs below 7."),
             (False, "there may be a cheaper cut", "It would have to let 7 through with less room."),
+            (True, "the cut is a cheapest one", "All water passes every cut: none costs below 7."),
             (
                 False,
                 "there may be a larger flow",

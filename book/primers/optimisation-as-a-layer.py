@@ -164,7 +164,7 @@ for name, repair in repairs.items():
         worse.append(((error**2 - before**2) / sigma[:, broken] ** 2).sum(0) > 1e-9)
     means = np.concatenate(errors, axis=1).mean(1)
     rows.append([name, *(f"{m:.2f}" for m in means), f"{np.concatenate(worse).mean():.1%}"])
-header = ["mean error, columns that crossed", "$s_1$", "$s_2$", "$s_3$ [rows]", "made worse"]
+header = ["mean error, columns that crossed", "s₁", "s₂", "s₃ [rows]", "made worse"]
 plotting.Table(header, rows)
 
 # %% [markdown]
@@ -666,11 +666,11 @@ sources.show(surface_qp.ordered_surfaces)
 #
 # | the problem | the tool | cost per column |
 # |:--|:--|:--|
-# | order, minimum gaps | the closed form, PAV or max-min; gradients are block averages | $O(N)$, exact |
-# | maximum gaps too | an interior-point method with a tridiagonal $K$ | $O(N)$ per step, a dozen or two of steps |
-# | a general QP, small and dense | qpth, the code of {cite:t}`amos2017optnet` | $O(N^3)$ per step, batched |
-# | any convex problem that can be written down | cvxpylayers {cite:p}`agrawal2019differentiable` | general, and slower for it |
-# | rows are whole numbers, any cost per row | [](dynamic-programming) or graph search | exact, but piecewise constant: no gradient |
+# | order, minimum gaps | closed form: PAV or max-min | $O(N)$, exact |
+# | maximum gaps too | interior point, tridiagonal $K$ | $O(N)$ per step |
+# | small, dense QP | qpth {cite:p}`amos2017optnet` | $O(N^3)$ per step |
+# | any convex problem | cvxpylayers {cite:p}`agrawal2019differentiable` | general, slower |
+# | rows are whole numbers | [](dynamic-programming) | exact, no gradient |
 #
 # Ask for the structure first. The surface problem went from a general convex program to a weighted
 # mean in three steps, and each of them was worth a factor.
