@@ -15,14 +15,12 @@
 # :::{admonition} At a glance
 # :class: tip
 #
-# - **Task:** find the best path through an image, or the best closed contour around an object, out
-#   of more candidates than there are atoms in a human body.
-# - **Idea:** the best path to a pixel comes from a neighbour, by the best path to that neighbour.
-#   So one sweep over the image is enough, and the answer is exact.
+# - **Task:** find the best path through an image, or the best closed contour around an object.
+# - **Idea:** the best path to a pixel comes by the best path to a neighbour: one sweep, and exact.
 # - **Afterwards you can** write the recursion for open and closed paths, say what it costs, and
-#   name three ways to train a network through it although it has no gradient.
-# - **Before:** NumPy, and what a gradient is. **Time:** seconds at every scale.
-# - **Used by:** [](../surfaces-and-structure/edpcnn).
+#   train a network through it although it has no gradient.
+# - **Before:** NumPy, gradients. **Time:** seconds. **Used by:**
+#   [EDPCNN](../surfaces-and-structure/edpcnn).
 # :::
 
 # %% mystnb={"code_prompt_show": "Parameters"} tags=["parameters", "hide-input"]
@@ -75,9 +73,6 @@ DARK["labelcolor"] = "white"  # for legends with yellow lines
 
 # %% [markdown]
 # ## The problem
-#
-# A strip of tissue lies above a darker one, and half-way their border almost fades. For each of
-# the $N$ columns we want one number, the row $v_n$ of the border.
 
 
 # %% mystnb={"code_prompt_show": "The strip, and two methods for its border"} tags=["hide-input"]
@@ -146,6 +141,9 @@ plotting.show(
 )
 
 # %% [markdown]
+# A strip of tissue lies above a darker one, and half-way their border almost fades. For each of
+# the $N$ columns we want one number, the row $v_n$ of the border.
+#
 # The border is where the strip *falls* most, so the cost of a row is the difference
 # $h(n,i)=g(n,i)-g(n,i-1)$, very negative at a good place. There are two obvious methods. Take the
 # best row of each column: noise makes it jump. Or be **greedy**: follow the edge, never further

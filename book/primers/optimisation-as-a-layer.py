@@ -15,14 +15,13 @@
 # :::{admonition} At a glance
 # :class: tip
 #
-# - **Task:** let a network's last step be the solution of an optimisation problem with constraints,
-#   such as "the most likely surfaces that do not cross", and still train it by gradients.
-# - **Idea:** at the solution, forces balance. These few equations say what the answer is, and
-#   differentiated once they say how it moves. How a solver got there plays no part.
-# - **Afterwards you can** read optimality conditions as a picture, pool a column by hand, and write
-#   an interior-point solver and its backward pass in some thirty lines.
-# - **Before:** autograd, the normal distribution, linear equations. **Time:** seconds at every scale.
-# - **Used by:** [](../surfaces-and-structure/ipm-surfaces).
+# - **Task:** let a network's last step solve an optimisation problem with constraints, and train it.
+# - **Idea:** at the solution, forces balance. These few equations say what the answer is and,
+#   differentiated once, how it moves.
+# - **Afterwards you can** pool a column by hand, and write an interior-point solver and its backward
+#   pass in some thirty lines.
+# - **Before:** autograd, linear equations. **Time:** seconds. **Used by:**
+#   [surfaces in order](../surfaces-and-structure/ipm-surfaces).
 # :::
 
 # %% mystnb={"code_prompt_show": "Parameters"} tags=["parameters", "hide-input"]
@@ -75,9 +74,6 @@ F8, POINTS = torch.float64, "offset points"
 
 # %% [markdown]
 # ## The problem
-#
-# An optical coherence tomogram (OCT) shows the layers of the retina. A network says at which row
-# the *surfaces* between them lie, and how unsure it is. Layers have an order; its answers cross.
 
 
 # %% mystnb={"code_prompt_show": "The strip, and what a network might predict"} tags=["hide-input"]
@@ -134,6 +130,9 @@ plotting.show(
 )
 
 # %% [markdown]
+# An optical coherence tomogram (OCT) shows the layers of the retina. A network says at which row
+# the *surfaces* between them lie, and how unsure it is. Layers have an order; its answers cross.
+#
 # Say that the network answers with a mean $\mu_i$ and a variance $\sigma_i^2$ per surface. One can
 # **sort** each column that crosses. One can let each surface **push** all below it, a running
 # maximum. Or one can look for the rows $s$ that are the most likely ones *among those in order*:
@@ -737,12 +736,12 @@ exercises.quiz(
             (False, "the one that is wrong", "Nobody knows which one that is."),
         ],
         "A constraint has $g_i=2$ rows of room at the solution. Its $\\lambda_i$ is": [
-            (True, "zero", "No force without contact: $\\lambda_ig_i=0$."),
             (False, "two", "A force is not a distance."),
+            (True, "zero", "No force without contact: $\\lambda_ig_i=0$."),
         ],
         "Why may backward forget the Newton steps?": [
-            (True, "The conditions at the end define $s^*$", "Differentiate these, not the way."),
             (False, "The last step is the largest", "It is the smallest."),
+            (True, "The conditions at the end define $s^*$", "Differentiate these, not the way."),
         ],
     }
 )
