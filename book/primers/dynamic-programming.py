@@ -15,14 +15,12 @@
 # :::{admonition} At a glance
 # :class: tip
 #
-# - **Task:** find the best path through an image, or the best closed contour around an object, out
-#   of more candidates than there are atoms in a human body.
-# - **Idea:** the best path to a pixel comes from a neighbour, by the best path to that neighbour.
-#   So one sweep over the image is enough, and the answer is exact.
+# - **Task:** find the best path through an image, or the best closed contour around an object.
+# - **Idea:** the best path to a pixel comes by the best path to a neighbour: one sweep, and exact.
 # - **Afterwards you can** write the recursion for open and closed paths, say what it costs, and
-#   name three ways to train a network through it although it has no gradient.
-# - **Before:** NumPy, and what a gradient is. **Time:** seconds at every scale.
-# - **Used by:** [](../surfaces-and-structure/edpcnn).
+#   train a network through it although it has no gradient.
+# - **Before:** NumPy, gradients. **Time:** seconds. **Used by:**
+#   [EDPCNN](../surfaces-and-structure/edpcnn).
 # :::
 
 # %% mystnb={"code_prompt_show": "Parameters"} tags=["parameters", "hide-input"]
@@ -75,9 +73,6 @@ DARK["labelcolor"] = "white"  # for legends with yellow lines
 
 # %% [markdown]
 # ## The problem
-#
-# A strip of tissue lies above a darker one, and half-way their border almost fades. For each of
-# the $N$ columns we want one number, the row $v_n$ of the border.
 
 
 # %% mystnb={"code_prompt_show": "The strip, and two methods for its border"} tags=["hide-input"]
@@ -146,6 +141,9 @@ plotting.show(
 )
 
 # %% [markdown]
+# A strip of tissue lies above a darker one, and half-way their border almost fades. For each of
+# the $N$ columns we want one number, the row $v_n$ of the border.
+#
 # The border is where the strip *falls* most, so the cost of a row is the difference
 # $h(n,i)=g(n,i)-g(n,i-1)$, very negative at a good place. There are two obvious methods. Take the
 # best row of each column: noise makes it jump. Or be **greedy**: follow the edge, never further
@@ -562,9 +560,9 @@ plotting.show(
 #
 # | | needs of the solver | price | error |
 # |:--|:--|:--|:--|
-# | soft-min | its recursion, rewritten | log-sum-exp over every window, tables kept for the way back | a bias that grows with $\gamma$ |
-# | perturbation | only its answers | one solution per draw | a bias that grows with $\sigma$, and variance |
-# | synthetic gradient | only its answers | a second network, trained all along | as good as the imitation |
+# | soft-min | its recursion | log-sum-exp, tables kept | bias grows with $\gamma$ |
+# | perturbation | its answers | one solution per draw | bias grows with $\sigma$; variance |
+# | synthetic gradient | its answers | a second network | that of the imitation |
 #
 # ## Explore
 #
@@ -615,13 +613,13 @@ widgets.frames(
 exercises.quiz(
     {
         "Why may the recursion forget all paths to $i$ but the cheapest?": [
-            (True, "What comes after $i$ costs the same for all", "No cost looks back further."),
             (False, "It is a part of the best path", "Only if the best path passes through $i$."),
+            (True, "What comes after $i$ costs the same for all", "No cost looks back further."),
             (False, "Longer paths cost more", "All paths have one row per column."),
         ],
         "The band $\\delta$ grows. What happens to the least cost?": [
-            (True, "it falls, or stays", "All former paths are still allowed, and more are."),
             (False, "it grows", "More candidates cannot make the best one worse."),
+            (True, "it falls, or stays", "All former paths are still allowed, and more are."),
         ],
         "Why does no useful gradient come through the exact solver?": [
             (

@@ -15,15 +15,14 @@
 # :::{admonition} At a glance
 # :class: tip
 #
-# - **Task:** label every pixel of an image as object or background, so that the labels fit the
-#   image *and* each other. With 64 × 64 pixels there are $2^{4096}$ candidates.
-# - **Idea:** build a network of pipes whose cheapest cut is the best labelling. It costs as much as
-#   the largest flow through the pipes, and flows are easy to find. So the answer is exact.
-# - **Afterwards you can** write the energy of a binary Markov random field, cut a small grid by
-#   hand, say at a glance whether an energy can be cut, and use cuts with scribbles and in 3D.
-# - **Before:** NumPy, and what a likelihood is. **Time:** seconds at every scale.
-# - **Used by:** [](../surfaces-and-structure/max-margin-crf) and
-#   [](../weak-and-interactive-supervision/bifseg-interactive).
+# - **Task:** label each pixel as object or background, so that labels fit the image *and* each other.
+# - **Idea:** build a network of pipes whose cheapest cut is the best labelling. The largest flow
+#   through the pipes finds it, exactly.
+# - **Afterwards you can** write the energy of a Markov random field, say which ones can be cut, and
+#   use cuts with scribbles and in three dimensions.
+# - **Before:** NumPy, likelihoods. **Time:** seconds. **Used by:**
+#   [max-margin CRF](../surfaces-and-structure/max-margin-crf),
+#   [BIFSeg](../weak-and-interactive-supervision/bifseg-interactive).
 # :::
 
 # %% mystnb={"code_prompt_show": "Parameters"} tags=["parameters", "hide-input"]
@@ -75,9 +74,6 @@ OBJECT, BACKGROUND, METHOD = (ROLES[role] for role in ("object", "background", "
 
 # %% [markdown]
 # ## The problem
-#
-# An organ with a thin vessel, under noise not much smaller than the difference in grey. Each pixel
-# for itself takes the label that its grey makes likelier: salt and pepper.
 
 # %% mystnb={"code_prompt_show": "The organ, its noisy image, prices of labels"} tags=["hide-input"]
 GREYS = (0.35, 0.65)
@@ -137,11 +133,14 @@ plotting.show(
 )
 
 # %% [markdown]
+# An organ with a thin vessel, under noise not much smaller than the difference in grey. Each pixel
+# for itself takes the label that its grey makes likelier: salt and pepper.
+#
 # One can blur the image first (here with the best of three widths): that averages the noise away,
 # and smears every border as well. Or one can ask for labels that *agree*. In wrong pixels the last
 # two are close. But the last one is not a filter that happened to suit: it is *the* minimum of a
-# sum, proven, of $2^{4096}$ candidates, and the sum can say whatever else we know: where edges are,
-# what a network believes, what a user marked.
+# sum, proven, of the $2^{4096}$ labellings of 64 × 64 pixels, and the sum can say whatever else we
+# know: where edges are, what a network believes, what a user marked.
 #
 # {cite:t}`greig1989exact` cleaned binary images this way long before the method became popular;
 # {cite:t}`boykov2001interactive` brought it to medical images, with the user's scribbles.
@@ -646,8 +645,8 @@ widgets.frames(
 exercises.quiz(
     {
         "Some flow is 7, and some cut costs 7. What do you know?": [
-            (True, "the cut is a cheapest one", "All water passes every cut: none costs below 7."),
             (False, "there may be a cheaper cut", "It would have to let 7 through with less room."),
+            (True, "the cut is a cheapest one", "All water passes every cut: none costs below 7."),
             (
                 False,
                 "there may be a larger flow",
