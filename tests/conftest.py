@@ -9,7 +9,7 @@ HERE = Path(__file__).parent
 # meanwhile. Last the pages: they need the site, and a browser's event loop must not outlive them,
 # since kernels that run in the same process need one of their own.
 FIRST = ("book/test_built.py", "chapters", "medseg_book/run")
-LAST = ("book/test_pages.py",)
+LAST = ("book/test_pages.py", "book/test_pages_frame.py")
 
 
 def pytest_collection_modifyitems(items):
